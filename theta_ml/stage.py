@@ -1,0 +1,147 @@
+"""A stage: one function `(spec, inputs, work) -> noun`, run under a content key.
+
+The key is a hash of the stage's name and version, its spec and its inputs' keys. What a stage finds in the world (the
+landing watermark, the champion, the tokenizer) it writes into its spec first (`resolve`), so that the key, the record
+and the work agree. A rerun that finds the key returns at once.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from theta_ml.events import Events
+from theta_ml.settings import Settings
+from theta_ml.store import DOCUMENT, Artifact, Store
+
+Spec = TypeVar("Spec")
+Noun = TypeVar("Noun")
+
+
+class StageFailed(Exception):
+    """Trying again would not help: the input or a setting is at fault."""
+
+
+class StageRetry(Exception):
+    """The world was not ready (a server away, a lock held too long): try again."""
+
+
+class StageSkipped(Exception):
+    """There is nothing to do for this run; the message says why."""
+
+
+class Inputs(dict[str, Artifact]):
+    """What stands before a stage, by the name of the stage that made it."""
+
+    def noun(self, stage: str, noun: type[Noun]) -> Noun:
+        """The input as its dataclass. Raises StageFailed where it was not given."""
+        return TypeAdapter(noun).validate_python(self.artifact(stage).document["value"])
+
+    def optional(self, stage: str, noun: type[Noun]) -> Noun | None:
+        """None where the stage did not run (it was skipped)."""
+        return self.noun(stage, noun) if stage in self else None
+
+    def artifact(self, stage: str) -> Artifact:
+        if stage not in self:
+            raise StageFailed(f"no {stage} was given: pass --input URI, with the URI that `theta stage {stage}` printed")
+        return self[stage]
+
+    def path(self, stage: str) -> Path:
+        """The directory of the input's files."""
+        return self.artifact(stage).path
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage may use beside its inputs."""
+
+    run_id: str
+    key: str
+    path: Path
+    """Empty directory; what is written here becomes the artifact."""
+    settings: Settings
+    store: Store
+    events: Events
+
+
+@dataclass(frozen=True)
+class Stage(Generic[Spec]):
+    """A row of the pipeline. Its module holds it as `STAGE`."""
+
+    name: str
+    version: int
+    """Raised when the code would make something else of the same inputs."""
+    spec: type[Spec]
+    """Dataclass of parameters; its first field is `month`."""
+    function: Callable[[Spec, Inputs, Work], Any]
+    resolve: Callable[[Spec, Inputs, Settings, str], Spec] | None = None
+    """Fills in what the world decides, from `(spec, inputs, settings, run_id)`, before the key is taken."""
+    effects: bool = False
+    """It changes the world (a ledger row, a mail): it runs again on a rerun, for each run, and must be idempotent."""
+
+
+@dataclass(frozen=True)
+class Result:
+    uri: str
+    key: str
+    cached: bool
+
+
+def parse_spec(stage: Stage[Spec], values: dict[str, Any]) -> Spec:
+    """Raises StageFailed that names the parameter at fault and the ones there are."""
+    known = [field.name for field in fields(stage.spec)]  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise StageFailed(f"{stage.name} has no parameter {', '.join(unknown)}; it has: {', '.join(known)}")
+    try:
+        return TypeAdapter(stage.spec).validate_python(values)
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        raise StageFailed(f"{stage.name}: {'; '.join(faults)}") from None
+
+
+def content_key(stage: Stage[Spec], spec: Spec, inputs: Inputs, run_id: str) -> str:
+    identity = {
+        "stage": [stage.name, stage.version],
+        "spec": asdict(spec),  # type: ignore[call-overload]
+        "inputs": {name: artifact.key for name, artifact in inputs.items()},
+        "run": run_id if stage.effects else None,
+    }
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def run_stage(
+    stage: Stage[Spec], spec: Spec, input_uris: list[str], run_id: str, settings: Settings, events: Events
+) -> Result:
+    """Runs `stage`, or finds what an earlier run of the same key made."""
+    store = Store(settings.artifacts, settings.home / "cache")
+    inputs = Inputs((artifact.stage, artifact) for artifact in map(store.open, input_uris))
+    if stage.resolve:
+        spec = stage.resolve(spec, inputs, settings, run_id)
+    key = content_key(stage, spec, inputs, run_id)
+    found = store.find(stage.name, key)
+    if found and not stage.effects:
+        events.log(f"{stage.name}: found {found.uri}, made before from the same inputs")
+        return Result(found.uri, key, cached=True)
+    with store.writing(stage.name, key) as path:
+        noun = stage.function(spec, inputs, Work(run_id, key, path, settings, store, events))
+        _describe(stage, spec, inputs, key, noun, path)
+    return Result(store.uri(stage.name, key), key, cached=False)
+
+
+def _describe(stage: Stage[Spec], spec: Spec, inputs: Inputs, key: str, noun: Any, path: Path) -> None:
+    document = {
+        "stage": stage.name,
+        "version": stage.version,
+        "key": key,
+        "spec": asdict(spec),  # type: ignore[call-overload]
+        "inputs": {name: artifact.key for name, artifact in inputs.items()},
+        "noun": type(noun).__name__,
+        "value": asdict(noun),
+    }
+    (path / DOCUMENT).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,102 @@
+"""Artifacts: directories named by content key, under any fsspec root, that exist whole or not at all."""
+
+import json
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+DOCUMENT = "artifact.json"
+MARKER = "_COMPLETE"
+
+
+class ArtifactMissing(Exception):
+    """No complete artifact at this address; the message says which stage makes it."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A stage's finished output, on local disk."""
+
+    stage: str
+    key: str
+    uri: str
+    path: Path
+    document: dict[str, Any]
+    """`artifact.json`: stage, version, spec, inputs (stage → key) and `value`, the noun's fields."""
+
+
+class Store:
+    """`root/STAGE/KEY/`: written elsewhere, moved into place, its marker last."""
+
+    def __init__(self, root: str, cache: Path) -> None:
+        """`root` is any fsspec URL or a folder; `cache` receives local copies of what lies in a bucket."""
+        self.fs, base = fsspec.core.url_to_fs(root)
+        self.base = str(base).rstrip("/")
+        self.local = "file" in _protocols(self.fs)
+        self.cache = cache
+
+    def uri(self, stage: str, key: str) -> str:
+        return str(self.fs.unstrip_protocol(f"{self.base}/{stage}/{key}"))
+
+    def find(self, stage: str, key: str) -> Artifact | None:
+        """The finished output of this stage under this key, or None."""
+        place = f"{self.base}/{stage}/{key}"
+        return self._open(place) if self.fs.exists(f"{place}/{MARKER}") else None
+
+    def open(self, uri: str) -> Artifact:
+        """Raises ArtifactMissing where nothing complete lies at `uri`."""
+        place = str(self.fs._strip_protocol(uri)).rstrip("/")
+        if not self.fs.exists(f"{place}/{MARKER}"):
+            stage = place.rsplit("/", 2)[-2] if place.count("/") >= 2 else "NAME"
+            raise ArtifactMissing(f"no complete artifact at {uri}; `theta stage {stage}` makes it")
+        return self._open(place)
+
+    @contextmanager
+    def writing(self, stage: str, key: str) -> Iterator[Path]:
+        """An empty directory that becomes the artifact when the block ends well, and vanishes otherwise."""
+        parent = Path(self.base) / ".partial" if self.local else Path(tempfile.gettempdir())
+        parent.mkdir(parents=True, exist_ok=True)
+        path = parent / f"{stage}-{key}-{uuid.uuid4().hex[:8]}"
+        path.mkdir()
+        try:
+            yield path
+            self._publish(path, f"{self.base}/{stage}/{key}")
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _publish(self, path: Path, place: str) -> None:
+        if self.fs.exists(f"{place}/{MARKER}"):
+            return  # somebody finished the same work first; the same key means the same content
+        if self.fs.exists(place):
+            self.fs.rm(place, recursive=True)  # half an output of an attempt that was killed
+        if self.local:
+            Path(place).parent.mkdir(parents=True, exist_ok=True)
+            path.rename(place)
+        else:
+            self.fs.put(str(path), place, recursive=True)
+        self.fs.pipe_file(f"{place}/{MARKER}", b"")
+
+    def _open(self, place: str) -> Artifact:
+        stage, key = place.rsplit("/", 2)[-2:]
+        path = Path(place) if self.local else self._download(place, self.cache / stage / key)
+        document = json.loads((path / DOCUMENT).read_text())
+        return Artifact(stage, key, self.uri(stage, key), path, document)
+
+    def _download(self, place: str, path: Path) -> Path:
+        if not (path / MARKER).exists():
+            partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
+            self.fs.get(place, str(partial), recursive=True)
+            shutil.rmtree(path, ignore_errors=True)
+            partial.rename(path)
+        return path
+
+
+def _protocols(fs: fsspec.AbstractFileSystem) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
