@@ -47,7 +47,9 @@ class Inputs(dict[str, Artifact]):
 
     def artifact(self, stage: str) -> Artifact:
         if stage not in self:
-            raise StageFailed(f"no {stage} was given: pass --input URI, with the URI that `theta stage {stage}` printed")
+            raise StageFailed(
+                f"no {stage} was given: pass --input URI, with the URI that `theta stage {stage}` printed"
+            )
         return self[stage]
 
     def path(self, stage: str) -> Path:

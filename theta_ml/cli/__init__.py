@@ -1,0 +1,62 @@
+"""The `theta` command: one table from a command's name to the function that runs it, imported when it is called."""
+
+import sys
+from importlib import import_module
+
+import click
+
+COMMANDS = {
+    "up": ("theta_ml.local.commands:up", "Start everything on this machine."),
+    "down": ("theta_ml.local.commands:down", "End everything that `theta up` started."),
+    "status": ("theta_ml.local.commands:status", "What is running, where, and how to log in."),
+    "logs": ("theta_ml.local.commands:logs", "Show a service's log."),
+    "import": ("theta_ml.landing.commands:import_", "Land conversations from JSONL files."),
+    "simulate": ("theta_ml.landing.commands:simulate", "Land months of plausible conversations, for a demo."),
+    "retrain": ("theta_ml.local.retrain:retrain", "Retrain on a month, through Airflow."),
+    "stage": ("theta_ml.cli.stage:stage", "Run one stage of the pipeline by hand."),
+    "ledger": ("theta_ml.registry.commands:ledger", "What was decided for each run, and why."),
+    "champion": ("theta_ml.registry.commands:champion", "Which model is, or was, in production."),
+    "mail": ("theta_ml.notify.commands:mail", "Read what the local mailbox caught."),
+    "chat": ("theta_ml.serving.commands:chat", "Talk with the champion."),
+    "bench": ("theta_ml.bench:bench", "Measure Theta against a peer."),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command when it is called: `theta --help` must not wait for torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="theta-ml")
+def theta() -> None:
+    """Keep a conversational language model alive in production.
+
+    A first day: `theta up`, `theta simulate`, `theta retrain --month 2026-01 --bootstrap --wait`, `theta ledger`.
+    State lives under $THETA_HOME (.theta here, unless you set it).
+    """
+
+
+def main() -> None:
+    """Runs `theta`; a fault that has a message for the user is one line, never a traceback."""
+    from theta_ml.settings import SettingsError
+
+    try:
+        theta()
+    except SettingsError as error:
+        click.echo(f"theta: {error}", err=True)
+        sys.exit(78)  # EX_CONFIG

@@ -1,0 +1,157 @@
+"""`theta stage NAME`: what an Airflow task runs, and a person by hand.
+
+Exit codes: 0 done, 65 trying again would not help, 75 try again, 78 a setting is wrong, 99 nothing to do (skipped).
+Anything else is a crash.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import MISSING, fields, replace
+from importlib import import_module
+from types import FrameType
+from typing import Any
+
+import click
+
+from theta_ml.cli.options import month_option
+from theta_ml.events import EVENTS_FD, Events
+from theta_ml.settings import Settings, SettingsError, load_settings
+from theta_ml.stage import Result, Stage, StageFailed, StageRetry, StageSkipped, parse_spec, run_stage
+from theta_ml.store import ArtifactMissing
+
+STAGES = {
+    "snapshot": ("theta_ml.landing.snapshot", "Freeze what the month's run sees of the landing zone."),
+    "validate": ("theta_ml.quality.validate", "Judge the month's data with Great Expectations."),
+    "profile": ("theta_ml.quality.profile", "Describe the month's data."),
+    "drift": ("theta_ml.quality.drift", "Compare the month with the one before, with Evidently."),
+    "prepare": ("theta_ml.corpus.prepare", "Clean, tokenise and pack the training corpus."),
+    "preflight": ("theta_ml.training.preflight", "Is it learnable, and do memory, disk and time suffice?"),
+    "train": ("theta_ml.training.train", "Train the candidate."),
+    "evaluate": ("theta_ml.evaluation.evaluate", "Score candidate and champion on the same conversations."),
+    "decide": ("theta_ml.registry.decide", "Put the numbers through the gate and register the candidate."),
+    "promote": ("theta_ml.registry.promote", "Make the candidate champion."),
+    "notify": ("theta_ml.notify.notify", "Write to the engineers where an outcome needs them."),
+}
+EXIT_FAILED, EXIT_RETRY, EXIT_CONFIG, EXIT_SKIPPED = 65, 75, 78, 99
+
+
+def load_stage(name: str) -> Stage[Any]:
+    """The stage's row, its champion filled in from the registry where its spec asks for one."""
+    stage: Stage[Any] = import_module(STAGES[name][0]).STAGE
+    if any(field.name == "champion" for field in fields(stage.spec)):
+        return replace(stage, resolve=_with_champion(stage.resolve))
+    return stage
+
+
+def _with_champion(inner: Callable[..., Any] | None) -> Callable[..., Any]:
+    from theta_ml.registry.champion import resolve_champion
+
+    def resolve(spec: Any, inputs: Any, settings: Settings, run_id: str) -> Any:
+        spec = resolve_champion(spec, inputs, settings, run_id)
+        return inner(spec, inputs, settings, run_id) if inner else spec
+
+    return resolve
+
+
+def _stages_help() -> str:
+    width = max(map(len, STAGES))
+    rows = "\n".join(f"  {name:<{width}}  {summary}" for name, (_, summary) in STAGES.items())
+    return (
+        f"\b\nStages, in order:\n{rows}\n\n\b\nExit codes: 0 done, 65 failed, 75 try again, 78 a setting, 99 skipped."
+    )
+
+
+@click.command(epilog=_stages_help())
+@click.argument("name", type=click.Choice(list(STAGES)), metavar="NAME")
+@click.option("--month", required=True, callback=month_option, help="Month of the run, YYYY-MM.")
+@click.option("--run", "run_id", default="by-hand", show_default=True, help="Name of the run it belongs to.")
+@click.option("--input", "inputs", multiple=True, metavar="URI", help="An earlier stage's artifact; once for each.")
+@click.option("--set", "values", multiple=True, metavar="FIELD=VALUE", help="A parameter of the stage; once for each.")
+@click.option("--parameters", is_flag=True, help="List the stage's parameters and leave.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def stage(
+    name: str,
+    month: str,
+    run_id: str,
+    inputs: tuple[str, ...],
+    values: tuple[str, ...],
+    parameters: bool,
+    as_json: bool,
+) -> None:
+    """Run one stage; prints the URI of what it made, to be another stage's --input.
+
+    \b
+    theta stage snapshot --month 2026-02
+    theta stage validate --month 2026-02 --input URI
+    """
+    _end_with_our_parent()
+    signal.signal(signal.SIGTERM, _terminate)
+    if parameters:
+        _print_parameters(load_stage(name))
+        return
+    with Events(name) as events:
+        result = _run(name, month, run_id, list(inputs), values, events)
+    click.echo(json.dumps(vars(result)) if as_json else result.uri)
+
+
+def _run(name: str, month: str, run_id: str, uris: list[str], values: tuple[str, ...], events: Events) -> Result:
+    try:
+        row = load_stage(name)
+        spec = parse_spec(row, {"month": month, **dict(_assignment(value) for value in values)})
+        result = run_stage(row, spec, uris, run_id, load_settings(), events)
+    except tuple(_OUTCOMES) as outcome:
+        kind, code = next(_OUTCOMES[known] for known in _OUTCOMES if isinstance(outcome, known))
+        events.error(kind, str(outcome))
+        click.echo(f"theta stage {name}: {outcome}", err=True)
+        sys.exit(code)
+    events.result(result.uri, result.key, result.cached)
+    return result
+
+
+_OUTCOMES: dict[type[Exception], tuple[str, int]] = {
+    StageSkipped: ("skipped", EXIT_SKIPPED),
+    StageRetry: ("retry", EXIT_RETRY),
+    StageFailed: ("failed", EXIT_FAILED),
+    ArtifactMissing: ("failed", EXIT_FAILED),
+    SettingsError: ("setting", EXIT_CONFIG),
+}
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    field, equals, value = text.partition("=")
+    if not equals:
+        raise StageFailed(f"--set takes FIELD=VALUE, got {text!r}")
+    return field, value
+
+
+def _print_parameters(row: Stage[Any]) -> None:
+    for field in fields(row.spec):
+        default = "required" if field.default is MISSING else repr(field.default)
+        click.echo(f"{field.name} = {default}")
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    # As an exception, so that half-written artifacts are cleared away on the way out.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: the group and the operator both send it
+    sys.exit(128 + number)
+
+
+def _end_with_our_parent() -> None:
+    """Under an operator, stdin is a pipe whose end says that the operator is gone: then this process must go too."""
+    if EVENTS_FD not in os.environ:
+        return
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(GRACE_SECONDS)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+GRACE_SECONDS = 5
