@@ -1,0 +1,165 @@
+"""MLflow as Theta uses it: one run for each retraining, found by its tag, written to by several stages and attempts."""
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from theta_ml.settings import Settings
+from theta_ml.stage import StageRetry
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+RUN_TAG = "theta.run_id"
+MONTH_TAG = "theta.month"
+_LONGEST_PARAM = 6000
+_BATCH = 500
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",  # 15 s of patience; after that the task's own retry is the better one
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+_TRANSIENT = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
+
+
+def client(settings: Settings) -> "MlflowClient":
+    """A client of the configured server. Importing MLflow takes about 2 s. Raises SettingsError where none is set."""
+    return _client(settings.require_mlflow())
+
+
+@lru_cache(maxsize=4)
+def _client(uri: str) -> "MlflowClient":
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def mlflow_answers() -> Iterator[None]:
+    """Turns a server that is away into StageRetry; whatever else MLflow refuses passes through."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in _TRANSIENT:
+            raise
+        raise StageRetry(f"MLflow did not answer: {str(error).splitlines()[0][:300]}") from error
+
+
+def retraining_run(settings: Settings, run_id: str, month: str) -> str:
+    """The MLflow run of the retraining `run_id`, made where there is none yet.
+
+    MLflow cannot make a run under a unique name, so an advisory lock of the ledger's database serialises creation.
+    Raises StageRetry where a server is away.
+    """
+    mlflow = client(settings)
+    with mlflow_answers():
+        found = find_run(settings, run_id)
+        if found:
+            return found
+        with _creating(settings):
+            return find_run(settings, run_id) or _create(mlflow, settings, run_id, month)
+
+
+def find_run(settings: Settings, run_id: str) -> str | None:
+    """The MLflow run of the retraining `run_id`, or None where none was made."""
+    mlflow = client(settings)
+    experiment = mlflow.get_experiment_by_name(settings.experiment)
+    if experiment is None:
+        return None
+    quoted = run_id.replace("'", "\\'")
+    runs = mlflow.search_runs([experiment.experiment_id], f"tags.`{RUN_TAG}` = '{quoted}'", max_results=1)
+    return runs[0].info.run_id if runs else None
+
+
+def _create(mlflow: "MlflowClient", settings: Settings, run_id: str, month: str) -> str:
+    experiment = mlflow.get_experiment_by_name(settings.experiment)
+    experiment_id = experiment.experiment_id if experiment else mlflow.create_experiment(settings.experiment)
+    run = mlflow.create_run(experiment_id, tags={RUN_TAG: run_id, MONTH_TAG: month}, run_name=month)
+    return run.info.run_id
+
+
+@contextmanager
+def _creating(settings: Settings) -> Iterator[None]:
+    import psycopg
+
+    try:
+        connection = psycopg.connect(settings.require_database(), connect_timeout=10)
+    except psycopg.OperationalError as error:
+        raise StageRetry(f"Postgres did not answer: {error}") from error
+    with connection, connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('theta.mlflow.run', 0))")
+        yield
+
+
+def log_params(settings: Settings, mlflow_run: str, params: Mapping[str, Any]) -> None:
+    """Parameters of the run. MLflow's are immutable: one that a later attempt changed becomes the tag `param.NAME`."""
+    from mlflow.entities import Param, RunTag
+
+    mlflow = client(settings)
+    with mlflow_answers():
+        there = mlflow.get_run(mlflow_run).data.params
+        texts = {name: str(value)[:_LONGEST_PARAM] for name, value in params.items()}
+        new = [Param(name, text) for name, text in texts.items() if name not in there]
+        changed = [RunTag(f"param.{n}", text) for n, text in texts.items() if n in there and there[n] != text]
+        for start in range(0, max(len(new), len(changed)), 100):  # the most that one request may hold
+            mlflow.log_batch(mlflow_run, params=new[start : start + 100], tags=changed[start : start + 100])
+
+
+def set_tags(settings: Settings, mlflow_run: str, tags: Mapping[str, Any]) -> None:
+    from mlflow.entities import RunTag
+
+    with mlflow_answers():
+        client(settings).log_batch(mlflow_run, tags=[RunTag(name, str(value)[:5000]) for name, value in tags.items()])
+
+
+def log_metrics(settings: Settings, mlflow_run: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Metrics by step: each row holds `step` and numbers by name; `time` (seconds since 1970) where it is known.
+
+    What is no number is left out. Raises StageRetry where the server is away: history.jsonl is what counts, and
+    `replay` adds later what did not arrive.
+    """
+    import time
+
+    from mlflow.entities import Metric
+
+    metrics = [
+        Metric(name, float(value), int(row.get("time", time.time()) * 1000), int(row["step"]))
+        for row in rows
+        for name, value in _numbers(row)
+    ]
+    with mlflow_answers():
+        for start in range(0, len(metrics), _BATCH):
+            client(settings).log_batch(mlflow_run, metrics=metrics[start : start + _BATCH])
+
+
+def replay(settings: Settings, mlflow_run: str, rows: list[dict[str, Any]]) -> int:
+    """Logs the points of `rows` that live logging lost, and says how many they were."""
+    mlflow = client(settings)
+    names = {name for row in rows for name, _ in _numbers(row)}
+    with mlflow_answers():
+        there = {name: {point.step for point in mlflow.get_metric_history(mlflow_run, name)} for name in names}
+    missing = [
+        {"step": row["step"], **({"time": row["time"]} if "time" in row else {}), **left}
+        for row in rows
+        if (left := {name: value for name, value in _numbers(row) if row["step"] not in there[name]})
+    ]
+    log_metrics(settings, mlflow_run, missing)
+    return sum(1 for row in missing for _ in _numbers(row))
+
+
+def _numbers(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in row.items():
+        if name in ("step", "time") or isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if math.isfinite(value):  # MLflow draws an infinity as 1.8e308
+            yield name, value
