@@ -1,0 +1,65 @@
+"""Connections to the landing zone."""
+
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from theta_ml.settings import Settings, SettingsError
+from theta_ml.stage import StageRetry
+
+VARIABLE = "THETA_DATABASE_URL"
+_DEFAULTS = {"connect_timeout": "10", "application_name": "theta"}
+
+
+class DatabaseUnreachable(StageRetry):
+    """No connection came about; the message names the setting, the host and the server's reason, never the password."""
+
+
+def connect(settings: Settings) -> psycopg.Connection:
+    """A connection in UTC; as a context manager it commits (or rolls back) and closes at the end of the block.
+
+    Raises SettingsError where no database is set or its URL makes no sense, DatabaseUnreachable where none answers.
+    """
+    return connect_url(settings.require_database())
+
+
+def connect_url(url: str) -> psycopg.Connection:
+    """As `connect`, for a URL such as `postgresql://user:password@host:port/theta`."""
+    parameters = _parse(url)
+    try:
+        options = f"{parameters.pop('options', '')} -c timezone=UTC".strip()
+        return psycopg.connect(**{**_DEFAULTS, **parameters}, options=options)  # type: ignore[arg-type]
+    except psycopg.OperationalError as error:
+        raise DatabaseUnreachable(_unreachable(parameters, error)) from None
+
+
+def _parse(url: str) -> dict[str, object]:
+    try:
+        parameters: dict[str, object] = dict(conninfo_to_dict(url))
+    except psycopg.ProgrammingError:  # its message may quote a part of the URL, and so the password
+        parameters = {"host": "@"}
+    if any("@" in str(parameters.get(key, "")) for key in ("host", "port")):  # the tail of a password, unescaped
+        raise SettingsError(
+            f"{VARIABLE} is not a Postgres URL; write it as postgresql://user:password@host:port/theta, "
+            "with %40 for an @ in the password"
+        )
+    return parameters
+
+
+def sql_folder() -> Path:
+    """`sql/` at the root of the repository: numbered migrations, and `queries/`. Raises SettingsError if absent."""
+    folder = Path(__file__).parents[2] / "sql"
+    if not folder.is_dir():
+        raise SettingsError(f"no folder {folder}: Theta runs from its repository; install it with `pip install -e .`")
+    return folder
+
+
+def _unreachable(parameters: dict[str, object], error: psycopg.OperationalError) -> str:
+    place = f"{parameters.get('host', 'the local socket')}:{parameters.get('port', 5432)}"
+    reason = " ".join(str(error).split()) or "no reason was given"
+    password = str(parameters.get("password") or "")
+    if password:
+        reason = reason.replace(password, "…")
+    database = parameters.get("dbname", "")
+    return f"cannot connect to the database {database} at {place} ({VARIABLE}): {reason}; `theta up` starts a local one"

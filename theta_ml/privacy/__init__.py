@@ -1,0 +1,1 @@
+"""What of a conversation may leave the landing tables."""
