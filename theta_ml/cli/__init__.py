@@ -12,7 +12,7 @@ COMMANDS = {
     "logs": ("theta_ml.local.commands:logs", "Show a service's log."),
     "import": ("theta_ml.landing.commands:import_", "Land conversations from JSONL files."),
     "simulate": ("theta_ml.landing.commands:simulate", "Land months of plausible conversations, for a demo."),
-    "retrain": ("theta_ml.local.retrain:retrain", "Retrain on a month, through Airflow."),
+    "retrain": ("theta_ml.cli.retrain:retrain", "Retrain on a month, through Airflow."),
     "stage": ("theta_ml.cli.stage:stage", "Run one stage of the pipeline by hand."),
     "ledger": ("theta_ml.registry.commands:ledger", "What was decided for each run, and why."),
     "champion": ("theta_ml.registry.commands:champion", "Which model is, or was, in production."),

@@ -1,0 +1,1 @@
+"""What of Theta faces Airflow: the stage operator, the run's month, and mail."""

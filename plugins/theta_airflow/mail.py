@@ -1,0 +1,44 @@
+"""Mail through Airflow's SMTP provider: what `theta_ml.notify` says, carried by the connection `smtp_default`."""
+
+from email.message import EmailMessage
+from smtplib import SMTP
+from typing import Any
+
+from airflow.providers.postgres.hooks.postgres import PostgresHook
+from airflow.providers.smtp.hooks.smtp import SmtpHook
+
+DATABASE = "theta_db"
+
+
+class MessageHook(SmtpHook):
+    """The provider's hook, for whole messages: its own `send_email_smtp` has no plain-text part and no Message-ID."""
+
+    def send_message(self, message: EmailMessage) -> None:
+        """Raises smtplib.SMTPException where the server refuses; the task's retry tries again."""
+        client: SMTP = self._smtp_client  # type: ignore[assignment]
+        client.send_message(message)
+
+
+def send(mail: dict[str, Any]) -> None:
+    """Sends one message of the outbox, then marks it sent: at most a repeat with the same Message-ID, never a loss."""
+    hook = MessageHook()
+    with hook:
+        hook.send_message(compose(mail, hook.from_email))
+    PostgresHook(DATABASE).run(
+        "UPDATE outbox SET sent_at = clock_timestamp() WHERE message_id = %s AND sent_at IS NULL",
+        parameters=(mail["message_id"],),
+    )
+
+
+def compose(mail: dict[str, Any], sender: str | None) -> EmailMessage:
+    """Text and HTML of a `theta_ml.notify.message.Message`, ready to go."""
+    message = EmailMessage()
+    message["Subject"] = mail["subject"]
+    message["From"] = sender or mail["sender"]
+    message["To"] = mail["to"]
+    message["Message-ID"] = mail["message_id"]
+    if mail.get("references"):
+        message["References"] = mail["references"]
+    message.set_content(mail["text"])
+    message.add_alternative(mail["html"], subtype="html")
+    return message

@@ -1,0 +1,112 @@
+"""The one operator of Theta's DAGs: a task is a stage, a stage is a command."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context, TaskInstanceState
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+from theta_airflow.child import StageProcess
+from theta_airflow.mail import send
+from theta_airflow.month import month_of_run
+from theta_ml.cli.stage import EXIT_CONFIG, EXIT_FAILED, EXIT_SKIPPED
+
+PROGRESS_SECONDS = 5
+"""At most one progress line in the task's log in this time."""
+
+
+class StageOperator(BaseOperator):
+    """Runs `theta stage STAGE` and hands its artifact on as XCom `{"uri", "key"}`, nothing else.
+
+    `takes` names the tasks whose artifacts are inputs; one that was skipped is left out. `values` are parameters of the
+    stage. With `watch_failures`, the stage is told which tasks of the run failed.
+    """
+
+    template_fields: Sequence[str] = ("values",)
+    ui_color = "#e8f0fe"
+
+    def __init__(
+        self,
+        *,
+        stage: str,
+        takes: Sequence[str] = (),
+        values: dict[str, str] | None = None,
+        watch_failures: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(task_id=stage, **kwargs)
+        self.stage = stage
+        self.takes = list(takes)
+        self.values = values or {}
+        self.watch_failures = watch_failures
+        self._process: StageProcess | None = None
+        self._progressed = 0.0
+
+    def execute(self, context: Context) -> dict[str, str]:
+        result: dict[str, str] = {}
+        reason = ""
+        with StageProcess(self._arguments(context)) as self._process:
+            for event in self._process.events():
+                self._show(event)
+                if event["event"] == "result":
+                    result = {"uri": event["uri"], "key": event["key"]}
+                elif event["event"] == "error":
+                    reason = event["message"]
+            code = self._process.returncode
+        if code or not result:
+            raise _outcome(self.stage, code, reason)
+        return result
+
+    def on_kill(self) -> None:
+        if self._process:
+            self._process.stop()
+
+    def _arguments(self, context: Context) -> list[str]:
+        run_id = str(context["dag_run"].run_id)
+        values = dict(self.values)
+        if self.watch_failures:
+            values["failed"] = ",".join(_failed_tasks(context))
+        return [
+            *(self.stage, "--month", str(month_of_run(context)), "--run", run_id),
+            *(part for uri in self._input_uris(context) for part in ("--input", uri)),
+            *(part for name, value in values.items() for part in ("--set", f"{name}={value}")),
+        ]
+
+    def _input_uris(self, context: Context) -> list[str]:
+        artifacts = (context["ti"].xcom_pull(task_ids=task) for task in self.takes)
+        return [artifact["uri"] for artifact in artifacts if artifact]
+
+    def _show(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "mail":
+            send(event["mail"])
+            self.log.info("mail sent: %s", event["mail"]["subject"])
+        elif kind == "progress":
+            self._show_progress(event)
+        elif kind in ("log", "output"):
+            self.log.info("%s", event["message"])
+        elif kind == "error":
+            self.log.error("%s", event["message"])
+
+    def _show_progress(self, event: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if event["done"] < event["total"] and now - self._progressed < PROGRESS_SECONDS:
+            return
+        self._progressed = now
+        self.log.info("%g of %g %s  %s", event["done"], event["total"], event["unit"], event["note"])
+
+
+def _failed_tasks(context: Context) -> list[str]:
+    run = context["dag_run"]
+    states = context["ti"].get_task_states(dag_id=run.dag_id, run_ids=[run.run_id])[run.run_id]
+    return sorted(task for task, state in states.items() if state == TaskInstanceState.FAILED)
+
+
+def _outcome(stage: str, code: int, reason: str) -> AirflowException:
+    if code == EXIT_SKIPPED:
+        return AirflowSkipException(reason)
+    if code in (EXIT_FAILED, EXIT_CONFIG):
+        return AirflowFailException(reason)
+    ending = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+    return AirflowException(reason or f"theta stage {stage} {ending}; its last lines are above")

@@ -1,0 +1,3 @@
+from theta_ml.cli import main
+
+main()

@@ -1,0 +1,77 @@
+"""Airflow, through its REST API: start a run, follow it."""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import click
+import httpx
+
+from theta_ml.settings import Settings
+
+DAG = "theta_retrain"
+FINISHED = {"success", "failed"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of the DAG as it stands: `tasks` maps each task to its state, None before it is scheduled."""
+
+    run_id: str
+    state: str
+    tasks: dict[str, str | None]
+
+    @property
+    def finished(self) -> bool:
+        return self.state in FINISHED
+
+
+class Airflow:
+    """A logged-in client; use it in a `with` block. Raises ClickException where Airflow is away or says no."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.url = settings.airflow
+        self._client = httpx.Client(base_url=self.url, timeout=30)
+        self._login = {"username": settings.airflow_user, "password": _password(settings)}
+
+    def __enter__(self) -> "Airflow":
+        token = self._ask("POST", "/auth/token", json=self._login)["access_token"]
+        self._client.headers["Authorization"] = f"Bearer {token}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def start(self, parameters: dict[str, Any]) -> str:
+        """Starts a run by hand, with no logical date, and returns its run id."""
+        body = {"logical_date": None, "conf": parameters}
+        return str(self._ask("POST", f"/api/v2/dags/{DAG}/dagRuns", json=body)["dag_run_id"])
+
+    def run(self, run_id: str) -> Run:
+        place = f"/api/v2/dags/{DAG}/dagRuns/{quote(run_id, safe='')}"
+        state = self._ask("GET", place)["state"]
+        instances = self._ask("GET", f"{place}/taskInstances")["task_instances"]
+        return Run(run_id, state, {each["task_id"]: each["state"] for each in instances})
+
+    def page(self, run_id: str) -> str:
+        """Address of the run in Airflow's UI."""
+        return f"{self.url}/dags/{DAG}/runs/{quote(run_id, safe='')}"
+
+    def _ask(self, method: str, path: str, **arguments: Any) -> Any:
+        try:
+            response = self._client.request(method, path, **arguments)
+        except httpx.TransportError as error:
+            raise AirflowAway(f"Airflow does not answer at {self.url} ({error}): `theta status` tells more") from None
+        if response.is_error:
+            raise click.ClickException(f"Airflow says no to {method} {path}: {response.status_code} {response.text}")
+        return response.json()
+
+
+class AirflowAway(click.ClickException):
+    """Nobody listens; it may come back."""
+
+
+def _password(settings: Settings) -> str:
+    if settings.airflow_password is None:
+        raise click.ClickException("no login for Airflow: run `theta up` here, or set THETA_AIRFLOW_PASSWORD")
+    return settings.airflow_password.get_secret_value()

@@ -1,0 +1,108 @@
+"""`theta retrain`: start the DAG for a month and, with --wait, follow it to its decision."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from theta_ml.cli.airflow import Airflow, AirflowAway, Run
+from theta_ml.cli.options import month_option
+from theta_ml.settings import Settings, load_settings
+
+POLL_SECONDS = 1.0
+AWAY_SECONDS = 120.0
+"""How long a lost Airflow is waited for: its supervisor restarts it well within this."""
+MARKS = {
+    "success": "[green]✓[/]", "failed": "[red]✗[/]", "upstream_failed": "[red]·[/]", "running": "[cyan]▶[/]",
+    "skipped": "[dim]–[/]", "up_for_retry": "[yellow]↻[/]", "queued": "…", "scheduled": "…",
+}  # fmt: skip
+
+
+@click.command()
+@click.option("--month", required=True, callback=month_option, help="Month to retrain on, YYYY-MM.")
+@click.option("--bootstrap", is_flag=True, help="Let the first candidate ever become champion.")
+@click.option("--preset", type=click.Choice(["tiny", "base"]), default="tiny", show_default=True)
+@click.option("--wait", is_flag=True, help="Follow the run and print its decision; exit 1 if it failed.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run, and with --wait its decision, as JSON.")
+def retrain(month: str, bootstrap: bool, preset: str, wait: bool, as_json: bool) -> None:
+    """Retrain on a month's conversations, through Airflow.
+
+    A promotion, a rejection and a blocked month are all answers: exit 0. Ctrl-C stops waiting, not the run.
+    """
+    settings = load_settings()
+    with Airflow(settings) as airflow:
+        run_id = airflow.start({"month": month, "bootstrap": bootstrap, "preset": preset})
+        answer: dict[str, Any] = {"run_id": run_id, "month": month, "url": airflow.page(run_id)}
+        if wait:
+            state = _follow(airflow, run_id, month)
+            answer |= {"state": state, "decision": _decision(settings, run_id)}
+    click.echo(json.dumps(answer, indent=2) if as_json else _in_words(answer))
+    if answer.get("state") == "failed":
+        raise SystemExit(1)
+
+
+def _follow(airflow: Airflow, run_id: str, month: str) -> str:
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True)
+    state = "queued"
+    shown: dict[str, str | None] = {}
+    try:
+        with Live(console=console, auto_refresh=console.is_terminal, transient=True) as live:
+            for run in _states(airflow, run_id):
+                state = run.state
+                if console.is_terminal:
+                    live.update(_line(month, run))
+                else:
+                    _print_changes(console, month, shown, run)
+    except KeyboardInterrupt:
+        console.print(f"not waiting any more; the run goes on: {airflow.page(run_id)}")
+        raise SystemExit(130) from None
+    return state
+
+
+def _states(airflow: Airflow, run_id: str) -> Iterator[Run]:
+    """The run, each second, until it is finished."""
+    lost_at: float | None = None
+    while True:
+        try:
+            run = airflow.run(run_id)
+        except AirflowAway:
+            lost_at = lost_at or time.monotonic()
+            if time.monotonic() - lost_at > AWAY_SECONDS:
+                raise
+        else:
+            lost_at = None
+            yield run
+            if run.finished:
+                return
+        time.sleep(POLL_SECONDS)
+
+
+def _line(month: str, run: Run) -> str:
+    return f"{month}  " + "  ".join(f"{MARKS.get(state or '', '·')} {task}" for task, state in run.tasks.items())
+
+
+def _print_changes(console: Any, month: str, shown: dict[str, str | None], run: Run) -> None:
+    for task, state in run.tasks.items():
+        if state and state not in ("scheduled", "queued", "removed") and shown.get(task) != state:
+            console.print(f"{month}  {MARKS.get(state, '·')} {task} {state}", highlight=False)
+            shown[task] = state
+
+
+def _decision(settings: Settings, run_id: str) -> dict[str, Any] | None:
+    from theta_ml.registry.ledger import decision_of_run
+
+    return decision_of_run(settings, run_id)
+
+
+def _in_words(answer: dict[str, Any]) -> str:
+    decision = answer.get("decision")
+    if decision:
+        return f"{answer['month']}  {decision['decision']}: {decision['sentence']}\n{answer['url']}"
+    if "state" in answer:
+        return f"{answer['month']}  {answer['state']}, without a decision; see {answer['url']}"
+    return f"started {answer['run_id']}; follow it at {answer['url']}"
