@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +53,7 @@ class Store:
 
     def open(self, uri: str) -> Artifact:
         """Raises ArtifactMissing where nothing complete lies at `uri`."""
-        place = str(self.fs._strip_protocol(uri)).rstrip("/")
+        place = self._place(uri)
         if not self.fs.exists(f"{place}/{MARKER}"):
             stage = place.rsplit("/", 2)[-2] if place.count("/") >= 2 else "NAME"
             raise ArtifactMissing(f"no complete artifact at {uri}; `theta stage {stage}` makes it")
@@ -65,13 +66,19 @@ class Store:
         parent.mkdir(parents=True, exist_ok=True)
         path = parent / f"{stage}-{key}-{uuid.uuid4().hex[:8]}"
         path.mkdir()
+        started = time.time()
         try:
             yield path
-            self._publish(path, f"{self.base}/{stage}/{key}")
+            self._publish(path, f"{self.base}/{stage}/{key}", {"started": started, "finished": time.time()})
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
-    def _publish(self, path: Path, place: str) -> None:
+    def made(self, artifact: Artifact) -> tuple[float, float]:
+        """When the work on it began and ended, in seconds since 1970; in the marker, for no content depends on it."""
+        times = json.loads(self.fs.cat_file(f"{self._place(artifact.uri)}/{MARKER}"))
+        return times["started"], times["finished"]
+
+    def _publish(self, path: Path, place: str, times: dict[str, float]) -> None:
         if self.fs.exists(f"{place}/{MARKER}"):
             return  # somebody finished the same work first; the same key means the same content
         if self.fs.exists(place):
@@ -81,7 +88,10 @@ class Store:
             path.rename(place)
         else:
             self.fs.put(str(path), place, recursive=True)
-        self.fs.pipe_file(f"{place}/{MARKER}", b"")
+        self.fs.pipe_file(f"{place}/{MARKER}", json.dumps(times).encode())
+
+    def _place(self, uri: str) -> str:
+        return str(self.fs._strip_protocol(uri)).rstrip("/")
 
     def _open(self, place: str) -> Artifact:
         stage, key = place.rsplit("/", 2)[-2:]

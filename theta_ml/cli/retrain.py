@@ -32,18 +32,31 @@ def retrain(month: str, bootstrap: bool, preset: str, wait: bool, as_json: bool)
     A promotion, a rejection and a blocked month are all answers: exit 0. Ctrl-C stops waiting, not the run.
     """
     settings = load_settings()
+    parameters = {"month": month, "bootstrap": bootstrap, "preset": preset}
     with Airflow(settings) as airflow:
-        run_id = airflow.start({"month": month, "bootstrap": bootstrap, "preset": preset})
-        answer: dict[str, Any] = {"run_id": run_id, "month": month, "url": airflow.page(run_id)}
+        answer = start(airflow, parameters)
         if wait:
-            state = _follow(airflow, run_id, month)
-            answer |= {"state": state, "decision": _decision(settings, run_id)}
+            answer = follow(airflow, settings, answer)
     click.echo(json.dumps(answer, indent=2) if as_json else _in_words(answer))
     if answer.get("state") == "failed":
         raise SystemExit(1)
 
 
-def _follow(airflow: Airflow, run_id: str, month: str) -> str:
+def start(airflow: Airflow, parameters: dict[str, Any]) -> dict[str, Any]:
+    """A run begun: its `run_id`, `month` and `url`."""
+    run_id = airflow.start(parameters)
+    return {"run_id": run_id, "month": parameters["month"], "url": airflow.page(run_id)}
+
+
+def follow(airflow: Airflow, settings: Settings, begun: dict[str, Any]) -> dict[str, Any]:
+    """The same with the `state` the run ended in and its `decision`, a row of the ledger or None."""
+    from theta_ml.registry.ledger import decision_of_run
+
+    state = _watch(airflow, begun["run_id"], begun["month"])
+    return begun | {"state": state, "decision": decision_of_run(settings, begun["run_id"])}
+
+
+def _watch(airflow: Airflow, run_id: str, month: str) -> str:
     from rich.console import Console
     from rich.live import Live
 
@@ -91,12 +104,6 @@ def _print_changes(console: Any, month: str, shown: dict[str, str | None], run: 
         if state and state not in ("scheduled", "queued", "removed") and shown.get(task) != state:
             console.print(f"{month}  {MARKS.get(state, '·')} {task} {state}", highlight=False)
             shown[task] = state
-
-
-def _decision(settings: Settings, run_id: str) -> dict[str, Any] | None:
-    from theta_ml.registry.ledger import decision_of_run
-
-    return decision_of_run(settings, run_id)
 
 
 def _in_words(answer: dict[str, Any]) -> str:
