@@ -21,6 +21,7 @@ PASSED_ON_PREFIXES = (
     "THETA_", "MLFLOW_", "CUDA_", "NVIDIA_", "NCCL_", "TORCH_", "OMP_", "HF_", "AWS_", "GX_", "DO_NOT_TRACK",
 )  # fmt: skip
 GRACE_SECONDS = 5
+COMMAND = (sys.executable, "-m", "theta_ml", "stage")
 
 
 def stage_environment(environment: dict[str, str]) -> dict[str, str]:
@@ -39,7 +40,7 @@ class StageProcess:
         events, child_end = os.pipe()
         environment = stage_environment(dict(os.environ)) | {EVENTS_FD: str(child_end), "PYTHONUNBUFFERED": "1"}
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "theta_ml", "stage", *arguments],
+            [*COMMAND, *arguments],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

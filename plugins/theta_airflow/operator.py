@@ -12,6 +12,7 @@ from theta_airflow.mail import send
 from theta_airflow.month import month_of_run
 from theta_ml.cli.stage import EXIT_CONFIG, EXIT_FAILED, EXIT_SKIPPED
 
+EXIT_USAGE = 2  # click's
 PROGRESS_SECONDS = 5
 """At most one progress line in the task's log in this time."""
 
@@ -106,7 +107,7 @@ def _failed_tasks(context: Context) -> list[str]:
 def _outcome(stage: str, code: int, reason: str) -> AirflowException:
     if code == EXIT_SKIPPED:
         return AirflowSkipException(reason)
-    if code in (EXIT_FAILED, EXIT_CONFIG):
-        return AirflowFailException(reason)
+    if code in (EXIT_FAILED, EXIT_CONFIG, EXIT_USAGE):
+        return AirflowFailException(reason or f"theta stage {stage} was called wrongly; it says how above")
     ending = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
     return AirflowException(reason or f"theta stage {stage} {ending}; its last lines are above")

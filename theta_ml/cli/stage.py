@@ -146,7 +146,8 @@ def _end_with_our_parent() -> None:
         return
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1024):  # not sys.stdin: its lock, held here, would abort the interpreter's own exit
+            pass
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(GRACE_SECONDS)
         os._exit(128 + signal.SIGTERM)
