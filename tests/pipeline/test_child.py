@@ -74,7 +74,9 @@ with child.StageProcess([]) as process:
     print(process._child.pid, flush=True)
     for _ in process.events(): pass
 """
-    with subprocess.Popen([sys.executable, "-c", operator], stdout=subprocess.PIPE, text=True) as parent:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", operator]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
         assert parent.stdout
         stage = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
