@@ -67,10 +67,11 @@ CREATE INDEX ON rejected_rows (rejected_at);
 
 -- What a run sees of the landing zone, frozen: a retry of the same run finds the same watermark here.
 CREATE TABLE snapshots (
-    run_id    text        PRIMARY KEY,
+    run_id    text        NOT NULL,
     month     text        NOT NULL CHECK (month ~ '^\d{4}-(0[1-9]|1[0-2])$'),
     watermark timestamptz NOT NULL,
-    taken_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+    taken_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (run_id, month)
 );
 CREATE INDEX ON snapshots (taken_at);
 CREATE INDEX ON snapshots (watermark);

@@ -1,0 +1,110 @@
+"""`theta import` and `theta simulate`."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from theta_ml.landing.importing import FileImport, Importer, Progress
+
+DEFAULT_START = "2026-01"
+
+
+@click.command(name="import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
+@click.option("--source", metavar="NAME", help="Where they come from; overrides what the lines say.")
+@click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Day of the conversations that have no date.")
+@click.option("--json", "as_json", is_flag=True, help="Print what landed as JSON.")
+def import_(files: tuple[Path, ...], source: str | None, day: datetime | None, as_json: bool) -> None:
+    """Land conversations: JSONL, plain or .gz, a conversation a line.
+
+    \b
+    {"id": "c1", "source": "app", "created_at": "2026-02-03T10:00:00Z", "messages": [
+        {"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi!", "rating": 1}]}
+
+    Importing again adds nothing. A line that cannot land is kept in the table rejected_rows with file, line and
+    reason; the others land. Interrupted, it keeps what has landed, and the same command completes it.
+    """
+    with _importer(source, day.date() if day else None, as_json) as (importer, progress):
+        for path in files:
+            importer.run(path, progress(path.name))
+
+
+@contextmanager
+def _importer(source: str | None, day: date | None, as_json: bool) -> Iterator[tuple["Importer", Any]]:
+    """An importer and a bar; prints at the end what landed, however it ended."""
+    import psycopg
+
+    from theta_ml.landing.database import DatabaseUnreachable, connect
+    from theta_ml.landing.importing import Importer
+    from theta_ml.landing.lines import UnreadableFile
+    from theta_ml.landing.migrations import MigrationError, migrate
+    from theta_ml.settings import load_settings
+
+    fault, code = "", 0
+    try:
+        settings = load_settings()
+        migrate(settings.require_database())
+        with connect(settings) as connection:
+            importer = Importer(connection, source, day)
+            try:
+                with _bars() as progress:
+                    yield importer, progress
+            except UnreadableFile as error:
+                fault, code = str(error), 1
+            except KeyboardInterrupt:
+                fault, code = "interrupted; what has landed stays, run the same command again to complete it", 130
+            except psycopg.OperationalError as error:
+                fault, code = f"the database went away ({' '.join(str(error).split())}); run the command again", 1
+    except (DatabaseUnreachable, MigrationError) as error:
+        raise click.ClickException(str(error)) from None
+    _print(importer.done, as_json)
+    if code:
+        click.echo(f"theta: {fault}", err=True)
+        sys.exit(code)
+
+
+@contextmanager
+def _bars() -> Iterator[Any]:
+    """`progress(name)` gives the callback that draws a file's bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TextColumn("{task.fields[landed]}"))
+    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+
+        def progress(name: str) -> "Progress":
+            task = bar.add_task(name, total=None, landed="")
+
+            def show(done: int, total: int, messages: int) -> None:
+                bar.update(task, completed=done, total=total, landed=f"{messages:,} messages")
+
+            return show
+
+        yield progress
+
+
+def _print(imports: Iterable["FileImport"], as_json: bool) -> None:
+    rows = [each.as_json() for each in imports]
+    if as_json:
+        totals = {
+            name: sum(row[name] for row in rows) for name in ("conversations", "messages", "duplicates", "rejected")
+        }
+        click.echo(json.dumps({**totals, "files": rows}, indent=2))
+        return
+    for row in rows:
+        click.echo(
+            f"{row['file']}: {row['conversations']:,} conversations with {row['messages']:,} messages landed, "
+            f"{row['duplicates']:,} known before, {row['rejected']:,} rejected, in {row['seconds']:.1f} s"
+        )
+        for reason, lines in row["reasons"].items():
+            click.echo(f"  {lines:,} × {reason}")
+        if row["rejected"]:
+            click.echo(f"  kept in rejected_rows WHERE batch_id = {row['batch_id']}")

@@ -1,0 +1,108 @@
+"""A file of conversations into the landing zone: read, checked and landed a chunk at a time."""
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import psycopg
+
+from theta_ml.landing.chunk import Chunk, Counts, land
+from theta_ml.landing.conversation import Defaults, Rejected, parse
+from theta_ml.landing.lines import KEPT_BYTES, MAX_LINE_BYTES, Line, LineFile, UnreadableFile
+
+Progress = Callable[[int, int, int], None]
+"""Called with bytes read, bytes in all and messages landed."""
+_TOO_LONG = f"line over {MAX_LINE_BYTES // 1_000_000} MB"
+
+
+@dataclass
+class FileImport:
+    """What became of one file."""
+
+    file: str
+    batch_id: int
+    counts: Counts = field(default_factory=Counts)
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Why lines were rejected, and how many."""
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        rate = round(self.counts.messages / self.seconds) if self.seconds else 0
+        return {
+            "file": self.file,
+            "batch_id": self.batch_id,
+            **vars(self.counts),
+            "reasons": dict(self.reasons.most_common()),
+            "seconds": round(self.seconds, 3),
+            "messages_per_second": rate,
+        }
+
+
+class Importer:
+    """Lands files through one connection, which it puts into autocommit mode."""
+
+    def __init__(self, connection: psycopg.Connection, source: str | None = None, day: date | None = None) -> None:
+        """`source` overrides the lines' own; `day` dates the conversations that have no date."""
+        connection.autocommit = True
+        self.connection = connection
+        self.source = source
+        self.occurred_at = datetime.combine(day, time.min, UTC) if day else None
+        self.done: list[FileImport] = []
+        """The files so far; the last one may be half done when an import was broken off."""
+
+    def run(self, path: Path, progress: Progress | None = None) -> FileImport:
+        """Raises UnreadableFile; what was complete before has landed."""
+        with LineFile(path) as lines:
+            file = os.fsencode(path.absolute()).decode(errors="replace")
+            result = FileImport(file, self._open_batch(file))
+            self.done.append(result)
+            started = monotonic()
+            try:
+                self._land(lines, result, progress or (lambda done, total, messages: None))
+            finally:
+                result.seconds = monotonic() - started
+            self.connection.execute(
+                "UPDATE import_batches SET finished_at = clock_timestamp() WHERE batch_id = %s", [result.batch_id]
+            )
+        return result
+
+    def _land(self, lines: LineFile, result: FileImport, progress: Progress) -> None:
+        defaults = Defaults(self.source, lines.path.name.split(".")[0] or "import", self.occurred_at)
+        chunk = Chunk()
+        try:
+            for line in lines:
+                _read(line, defaults, chunk)
+                if chunk.full:
+                    full, chunk = chunk, Chunk()
+                    self._land_chunk(full, result)
+                    progress(lines.position, lines.size, result.counts.messages)
+        except UnreadableFile:
+            self._land_chunk(chunk, result)
+            raise
+        self._land_chunk(chunk, result)
+        progress(lines.size, lines.size, result.counts.messages)
+
+    def _land_chunk(self, chunk: Chunk, result: FileImport) -> None:
+        result.counts.add(land(self.connection, chunk, result.batch_id, result.file))
+        result.reasons.update(reason.partition(" (")[0] for _, reason, _ in chunk.rejected)
+
+    def _open_batch(self, file: str) -> int:
+        row = self.connection.execute(
+            "INSERT INTO import_batches (file, source) VALUES (%s, %s) RETURNING batch_id", [file, self.source]
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+def _read(line: Line, defaults: Defaults, chunk: Chunk) -> None:
+    try:
+        if line.too_long:
+            raise Rejected(_TOO_LONG)
+        chunk.add(parse(line.data, defaults), len(line.data))
+    except Rejected as rejected:
+        chunk.reject(line.number, str(rejected), line.data[:KEPT_BYTES])
