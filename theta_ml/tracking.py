@@ -8,13 +8,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from theta_ml.settings import Settings
-from theta_ml.stage import StageRetry
+from theta_ml.stage import StageFailed, StageRetry
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 RUN_TAG = "theta.run_id"
 MONTH_TAG = "theta.month"
+_CREATION_LOCK = 0x7468657461_04  # beside the numbers of theta_ml.landing.locks
 _LONGEST_PARAM = 6000
 _BATCH = 500
 _ENVIRONMENT = {
@@ -23,6 +25,8 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",  # 15 s of patience; after that the task's own retry is the better one
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout carries what a stage made
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _TRANSIENT = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
@@ -59,33 +63,38 @@ def retraining_run(settings: Settings, run_id: str, month: str) -> str:
     """The MLflow run of the retraining `run_id`, made where there is none yet.
 
     MLflow cannot make a run under a unique name, so an advisory lock of the ledger's database serialises creation.
-    Raises StageRetry where a server is away.
+    Raises StageRetry where a server is away, StageFailed where the retraining had another month before.
     """
     mlflow = client(settings)
     with mlflow_answers():
-        found = find_run(settings, run_id)
-        if found:
-            return found
-        with _creating(settings):
-            return find_run(settings, run_id) or _create(mlflow, settings, run_id, month)
+        found = _find(mlflow, settings, run_id)
+        if found is None:
+            with _creating(settings):
+                found = _find(mlflow, settings, run_id) or _create(mlflow, settings, run_id, month)
+    if found.data.tags.get(MONTH_TAG) != month:
+        raise StageFailed(
+            f"the run {run_id} retrained {found.data.tags.get(MONTH_TAG)}, not {month}; name another with --run"
+        )
+    return found.info.run_id
 
 
-def find_run(settings: Settings, run_id: str) -> str | None:
-    """The MLflow run of the retraining `run_id`, or None where none was made."""
-    mlflow = client(settings)
+def _find(mlflow: "MlflowClient", settings: Settings, run_id: str) -> "Run | None":
     experiment = mlflow.get_experiment_by_name(settings.experiment)
     if experiment is None:
         return None
-    quoted = run_id.replace("'", "\\'")
-    runs = mlflow.search_runs([experiment.experiment_id], f"tags.`{RUN_TAG}` = '{quoted}'", max_results=1)
-    return runs[0].info.run_id if runs else None
+    if experiment.lifecycle_stage != "active":
+        raise StageFailed(
+            f"the MLflow experiment {settings.experiment} was deleted; restore it, or set THETA_EXPERIMENT"
+        )
+    quote = '"' if "'" in run_id else "'"  # MLflow's filters know no escape
+    filter_string = f"tags.`{RUN_TAG}` = {quote}{run_id}{quote}"
+    return next(iter(mlflow.search_runs([experiment.experiment_id], filter_string, max_results=1)), None)
 
 
-def _create(mlflow: "MlflowClient", settings: Settings, run_id: str, month: str) -> str:
+def _create(mlflow: "MlflowClient", settings: Settings, run_id: str, month: str) -> "Run":
     experiment = mlflow.get_experiment_by_name(settings.experiment)
     experiment_id = experiment.experiment_id if experiment else mlflow.create_experiment(settings.experiment)
-    run = mlflow.create_run(experiment_id, tags={RUN_TAG: run_id, MONTH_TAG: month}, run_name=month)
-    return run.info.run_id
+    return mlflow.create_run(experiment_id, tags={RUN_TAG: run_id, MONTH_TAG: month}, run_name=month)
 
 
 @contextmanager
@@ -97,7 +106,7 @@ def _creating(settings: Settings) -> Iterator[None]:
     except psycopg.OperationalError as error:
         raise StageRetry(f"Postgres did not answer: {error}") from error
     with connection, connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('theta.mlflow.run', 0))")
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [_CREATION_LOCK])
         yield
 
 

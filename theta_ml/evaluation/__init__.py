@@ -1,0 +1,1 @@
+"""Candidate against champion: bits per byte on frozen conversations, and the gate."""
