@@ -1,0 +1,114 @@
+"""What dies in the middle of a run comes back, and the run ends as it would have."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.pipeline.drive import stage_processes, theta, theta_json, until
+
+pytestmark = [pytest.mark.stack, pytest.mark.faults, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def months(stack: Any) -> Iterator[str]:
+    """Names of simulated months, each used by one test: a run must not find what another one trained."""
+    theta(stack.env, "simulate", "--months", "6", "--seed", "11", "--start", "2025-01")
+    return iter(["2025-01", "2025-02", "2025-04", "2025-05", "2025-06"])
+
+
+class OneTrainingAtATime:
+    """Watches the process table and remembers the most trainings that were past the lock at once."""
+
+    def __init__(self, stack: Any) -> None:
+        self._stack = stack
+        self._ended = threading.Event()
+        self._watch = threading.Thread(target=self._look)
+        self.most = 0
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.2):
+            self.most = max(self.most, sum(map(_is_training, stage_processes(self._stack.home, "train"))))
+
+    def __enter__(self) -> "OneTrainingAtATime":
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._watch.join()
+
+
+def _is_training(process: psutil.Process) -> bool:
+    """Past the lock: a waiting attempt takes no processor time to speak of."""
+    try:
+        return process.cpu_percent(interval=0.3) > 40
+    except psutil.NoSuchProcess:
+        return False
+
+
+def start(stack: Any, month: str) -> str:
+    begun = theta_json(stack.env, "retrain", "--month", month, "--bootstrap")
+    return str(begun["run_id"])
+
+
+def training(stack: Any) -> psutil.Process:
+    """The training process, once it has written its first checkpoint."""
+    checkpoints = stack.home / "checkpoints"
+    before = set(checkpoints.glob("*/*"))
+    until("training begins", lambda: stage_processes(stack.home, "train"), 240)
+    until("a checkpoint is written", lambda: set(checkpoints.glob("*/step-*")) - before, 120)
+    return stage_processes(stack.home, "train")[0]
+
+
+def service(stack: Any, name: str) -> psutil.Process:
+    services = theta_json(stack.env, "status")["services"]
+    return psutil.Process(next(each["pid"] for each in services if each["name"] == name))
+
+
+def decision(stack: Any, run_id: str, seconds: float = 600) -> dict[str, Any]:
+    def rows() -> list[dict[str, Any]]:
+        done = theta(stack.env, "ledger", "--json", check=False)
+        return [row for row in _json(done.stdout) if row["run_id"] == run_id] if done.returncode == 0 else []
+
+    found: list[dict[str, Any]] = until(f"{run_id} is decided", rows, seconds)
+    assert len(found) == 1
+    return found[0]
+
+
+def _json(text: str) -> Any:
+    import json
+
+    return json.loads(text)
+
+
+def test_a_killed_training_resumes(stack: Any, months: Iterator[str]) -> None:
+    run_id = start(stack, next(months))
+    with OneTrainingAtATime(stack) as watched:
+        training(stack).send_signal(signal.SIGKILL)
+        row = decision(stack, run_id)
+    assert row["decision"] in {"bootstrap", "promoted", "rejected"}
+    assert row["numbers"]["training"]["resumed_from"] > 0
+    assert watched.most == 1
+
+
+@pytest.mark.parametrize("name", ["postgres", "scheduler", "api-server"])
+def test_a_killed_service_comes_back(stack: Any, months: Iterator[str], name: str) -> None:
+    run_id = start(stack, next(months))
+    landed = theta_json(stack.env, "status")
+    assert landed["healthy"]
+    with OneTrainingAtATime(stack) as watched:
+        training(stack)
+        service(stack, name).send_signal(signal.SIGKILL)
+        row = decision(stack, run_id)
+    assert row["decision"] != "failed"
+    assert watched.most == 1
+    until("the stack is healthy", lambda: theta_json_or_none(stack.env), 120)
+
+
+def theta_json_or_none(env: dict[str, str]) -> Any:
+    done = theta(env, "status", "--json", check=False)
+    return done.returncode == 0 and _json(done.stdout)["healthy"]
