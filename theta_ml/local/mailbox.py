@@ -1,0 +1,29 @@
+"""A mail server for one machine: accepts everything on loopback, keeps it in a Maildir, sends nothing on."""
+
+import asyncio
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+
+from aiosmtpd.handlers import Mailbox
+from aiosmtpd.smtp import SMTP
+
+LARGEST_MESSAGE = 32 * 2**20
+"""Bytes; a mail with inline images fits."""
+
+
+async def serve(folder: Path, port: int) -> None:
+    """Run until SIGTERM."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    session = partial(SMTP, Mailbox(folder), data_size_limit=LARGEST_MESSAGE, enable_SMTPUTF8=True, ident="theta")
+    server = await loop.create_server(session, "127.0.0.1", port)
+    async with server:
+        await stop.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2])))

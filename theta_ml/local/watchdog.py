@@ -1,0 +1,154 @@
+"""Brings back what lives but does not work.
+
+supervisord restarts a process that ends. This restarts one that goes on without doing its work: a scheduler
+whose loop stopped while its process lives, a server that answers no more, an executor that lost the lock of its
+task queue with a killed worker.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from theta_ml.local.health import Probes
+from theta_ml.local.layout import Layout, StackError
+from theta_ml.local.plan import Plan, kept_plan
+from theta_ml.local.secret import load_secrets
+from theta_ml.local.strays import marked
+from theta_ml.local.supervisor import RUNNING, ProgramState, Supervisor
+
+log = logging.getLogger("watchdog")
+
+INTERVAL = 5.0
+"""Seconds between two rounds."""
+
+START_UP = 90.0
+"""Seconds after its start in which a service may be unwell."""
+
+UNWELL = 30.0
+"""Seconds that a service may be unwell before it is restarted."""
+
+QUEUED = 45.0
+"""Seconds that a task may wait in the executor while a slot is free."""
+
+SLOTS = 4
+"""Tasks that run at once: Airflow's `parallelism`."""
+
+_EXECUTOR = "airflow worker -- LocalExecutor"
+
+
+@dataclass
+class Patience:
+    """Since when each service has been unwell; says when it has been so for too long."""
+
+    since: dict[str, float] = field(default_factory=dict)
+
+    def exhausted(self, name: str, fault: str | None, uptime: float, now: float) -> bool:
+        """Note a probe's answer. True where the service is to be restarted."""
+        if fault is None or uptime < START_UP:
+            self.since.pop(name, None)
+            return False
+        return now - self.since.setdefault(name, now) >= UNWELL
+
+
+@dataclass
+class Watchdog:
+    """One round looks at everything once."""
+
+    plan: Plan
+    probes: Probes
+    supervisor: Supervisor
+    patience: Patience = field(default_factory=Patience)
+
+    def round(self) -> None:
+        states = self.supervisor.states()
+        for state in states.values():
+            if state.state not in RUNNING:
+                continue  # stopped by hand, or not started yet
+            self._look_at(state, states)
+        if states["scheduler"].pid:
+            self._look_at_queue(states["scheduler"])
+            reap_idle_workers(self.plan.layout, states["scheduler"].pid)
+
+    def _look_at(self, state: ProgramState, states: dict[str, ProgramState]) -> None:
+        if not state.pid:
+            return
+        fault = self.probes.check(state.name, state.started)
+        now = time.time()
+        if fault and self._blameless(state.name):
+            return  # nobody's heart beats without the database; the database itself is looked at
+        if self.patience.exhausted(state.name, fault, now - state.started, now):
+            self._restart(state, fault or "")
+
+    def _blameless(self, name: str) -> bool:
+        return name not in ("postgres", "mailbox") and "postgres" in self.patience.since
+
+    def _look_at_queue(self, scheduler: ProgramState) -> None:
+        try:
+            waited, running = self.probes.oldest_queued()
+        except psycopg.Error:
+            return  # the database's own probe says so
+        if running < SLOTS and waited > QUEUED and time.time() - scheduler.started > START_UP:
+            self._restart(scheduler, f"a task has been queued for {waited:.0f} s with {SLOTS - running} slots free")
+
+    def _restart(self, state: ProgramState, fault: str) -> None:
+        # Not asked to end: it hangs, and a scheduler would wait for its tasks, which are better left alone.
+        # Only PostgreSQL is told rather than killed, so that its backends end with it.
+        number = signal.SIGQUIT if state.name == "postgres" else signal.SIGKILL
+        log.warning("restarting %s (pid %d): %s", state.name, state.pid, fault)
+        self.patience.since.pop(state.name, None)
+        for process in _server_and_helpers(state):
+            process.send_signal(number)
+
+
+def _server_and_helpers(state: ProgramState) -> Iterator[psutil.Process]:
+    """What is to be killed of a program: all of it, but of the scheduler only itself, for its tasks go on."""
+    try:
+        process = psutil.Process(state.pid)
+        if state.name not in ("scheduler", "postgres"):
+            yield from process.children(recursive=True)
+        yield process
+    except psutil.NoSuchProcess:
+        return
+
+
+def reap_idle_workers(layout: Layout, scheduler: int) -> None:
+    """End executor workers of a scheduler that is gone, once they have no task.
+
+    Their queue's other end is among themselves: they would wait for ever. One with a task is left alone.
+    """
+    for process in marked(layout):
+        try:
+            title = " ".join(process.cmdline())
+            if title.startswith(_EXECUTOR) and title.rstrip().endswith("<idle>") and process.ppid() != scheduler:
+                log.warning("ending executor worker %d: its scheduler is gone and it has no task", process.pid)
+                process.kill()
+        except psutil.Error:
+            continue  # gone meanwhile
+
+
+def watch(layout: Layout) -> None:
+    """Run until SIGTERM. Raises StackError where there is no stack to watch."""
+    plan = kept_plan(layout)
+    if plan is None:
+        raise StackError(f"nothing to watch: {layout.run / 'plan.json'} is missing")
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    watchdog = Watchdog(plan, Probes(plan, load_secrets(layout)), Supervisor(layout))
+    log.info("watching %s (pid %d)", ", ".join(plan.services), os.getpid())
+    while not stop.wait(INTERVAL):
+        watchdog.round()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    watch(Layout(Path(sys.argv[1])))
