@@ -1,0 +1,95 @@
+"""The whole stack, killed piece by piece."""
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import Stack, run_theta, settings_of, stack_environment
+from theta_ml.local import strays
+from theta_ml.local.layout import Layout
+from theta_ml.local.status import Status
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Stack]:
+    """A stack that a test may break."""
+    env = stack_environment(tmp_path / "theta")
+    try:
+        started = run_theta(env, "up")
+        assert started.returncode == 0, started.stdout + started.stderr
+        yield Stack(tmp_path / "theta", settings_of(env), env)
+    finally:
+        run_theta(env, "down")
+
+
+def look(stack: Stack) -> Status:
+    return json.loads(stack.theta("status", "--json").stdout)
+
+
+def pid_of(stack: Stack, service: str) -> int:
+    return next(s["pid"] for s in look(stack)["services"] if s["name"] == service)
+
+
+def await_health(stack: Stack, seconds: float) -> float:
+    """Seconds until every service is healthy."""
+    begun = time.monotonic()
+    while not (found := look(stack))["healthy"]:
+        assert time.monotonic() - begun < seconds, json.dumps(found, indent=1)
+        time.sleep(1)
+    return time.monotonic() - begun
+
+
+def assert_nothing_left(stack: Stack) -> None:
+    assert strays.everything(Layout(stack.home)) == []
+    for name in ("THETA_AIRFLOW_PORT", "THETA_MLFLOW_PORT", "THETA_MAILBOX_PORT"):
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", int(stack.env[name]))) != 0, name
+
+
+def test_up_is_repeatable_kills_are_survived_and_down_leaves_nothing(own: Stack) -> None:
+    again = own.theta("up")
+    assert again.returncode == 0
+    assert "already up" in again.stdout
+
+    for service in ("postgres", "scheduler", "api-server", "mailbox"):
+        killed = pid_of(own, service)
+        os.kill(killed, signal.SIGKILL)
+        psutil.Process(killed).wait(10) if psutil.pid_exists(killed) else None
+        await_health(own, 150)
+        assert pid_of(own, service) != killed
+
+    assert own.theta("down").returncode == 0
+    assert_nothing_left(own)
+    assert own.theta("status").returncode == 3
+
+
+def test_down_after_the_supervisor_was_killed(own: Stack) -> None:
+    supervisor = int((own.home / "run" / "supervisord.pid").read_text())
+    os.kill(supervisor, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(supervisor)] if psutil.pid_exists(supervisor) else [], timeout=10)
+    status = own.theta("status")
+    assert status.returncode == 3
+    assert "left over" in status.stdout
+
+    assert own.theta("down").returncode == 0
+    assert_nothing_left(own)
+
+
+def test_a_session_stack_is_usable(stack: Stack) -> None:
+    found = look(stack)
+    assert found["healthy"]
+    assert found["login"]["user"] == stack.settings.airflow_user
+    assert found["pss_bytes"] < 3e9
+    password = stack.settings.airflow_password
+    assert password is not None
+    for log in Layout(stack.home).logs.rglob("*.log"):
+        assert password.get_secret_value() not in log.read_text(errors="replace"), log
