@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, TriggerRule
-from theta_airflow.operator import StageOperator
+from theta_airflow.stage_operator import StageOperator
 
 from theta_ml.month import MONTH_PATTERN, Month
 from theta_ml.settings import load_settings
