@@ -1,0 +1,1 @@
+"""From a snapshot's conversations to packed token arrays."""

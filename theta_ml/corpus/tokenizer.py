@@ -1,0 +1,142 @@
+"""Byte-level BPE and the chat format.
+
+A conversation is `<|begin|>` and its turns, each `<|role|>` content `<|end|>`. Content is always encoded as plain text:
+someone who types `<|assistant|>` gets those characters, never the control token.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+BEGIN, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"
+ROLES = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
+SPECIAL = [PAD, BEGIN, END, *ROLES.values()]
+
+WORDS = (
+    r"(?i:'[sdmt]|'ll|'ve|'re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+)
+"""GPT-4's split into words (tiktoken, cl100k_base)."""
+
+CHAT_TEMPLATE = (
+    "{{ '<|begin|>' }}{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' }}"
+    "{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] + '<|end|>' }}{% endgeneration %}"
+    "{% else %}{{ message['content'] + '<|end|>' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+"""The same format for engines that render text. They must escape control tokens themselves; Theta encodes by turns."""
+
+FILE = "tokenizer.json"
+
+
+class Message(TypedDict):
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message as tokens."""
+
+    role: str
+    tokens: list[int]
+    """Role token, content, end token."""
+
+    @property
+    def learned(self) -> bool:
+        """Loss is taken on what the assistant says."""
+        return self.role == "assistant"
+
+    def split(self, length: int) -> "list[Turn]":
+        """This turn, or where it is longer than `length` tokens, parts of that length that each start with its role."""
+        if len(self.tokens) <= length:
+            return [self]
+        head, body, step = self.tokens[:1], self.tokens[1:], length - 1
+        return [Turn(self.role, head + body[start : start + step]) for start in range(0, len(body), step)]
+
+
+class ChatTokenizer:
+    """A trained tokenizer and the ids of its control tokens."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        tokenizer.encode_special_tokens = True  # control tokens in content stay plain text
+        self.tokenizer = tokenizer
+        ids = {token: tokenizer.token_to_id(token) for token in SPECIAL}
+        missing = [token for token, number in ids.items() if number is None]
+        if missing:
+            raise ValueError(f"the tokenizer lacks {', '.join(missing)}: it was not trained by theta_ml.corpus")
+        self.begin, self.end, self.pad = ids[BEGIN], ids[END], ids[PAD]
+        self.roles = {role: ids[token] for role, token in ROLES.items()}
+
+    @classmethod
+    def load(cls, folder: Path) -> "ChatTokenizer":
+        """Raises FileNotFoundError where `folder` holds no tokenizer.json."""
+        path = folder / FILE
+        if not path.exists():
+            raise FileNotFoundError(f"no {path}; `theta stage prepare` makes it")
+        return cls(Tokenizer.from_file(str(path)))
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self.tokenizer.get_vocab_size())
+
+    def key(self) -> str:
+        """Names the tokenizer: two with the same key encode alike."""
+        return hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest()[:32]
+
+    def turns(self, messages: Sequence[Message]) -> list[Turn]:
+        """One turn a message, in order."""
+        contents = self.tokenizer.encode_batch_fast([m["content"] for m in messages], add_special_tokens=False)
+        return [
+            Turn(m["role"], [self.roles[m["role"]], *content.ids, self.end])
+            for m, content in zip(messages, contents, strict=True)
+        ]
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Ids that end where the assistant's next answer begins."""
+        turns = self.turns(messages)
+        return [self.begin, *(token for turn in turns for token in turn.tokens), self.roles["assistant"]]
+
+    def save(self, folder: Path, max_length: int) -> None:
+        """What `AutoTokenizer.from_pretrained` reads, written without importing transformers (a second saved)."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save(str(folder / FILE))
+        description = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": BEGIN,
+            "eos_token": END,
+            "pad_token": PAD,
+            "additional_special_tokens": list(ROLES.values()),
+            "model_max_length": max_length,
+            "padding_side": "left",
+            "clean_up_tokenization_spaces": False,
+            "split_special_tokens": False,
+        }
+        (folder / "tokenizer_config.json").write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")
+        (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> ChatTokenizer:
+    """Learns at most `vocabulary` tokens; the same texts in the same order give the same tokenizer."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+        [
+            pre_tokenizers.Split(Regex(WORDS), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        min_frequency=2,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return ChatTokenizer(tokenizer)

@@ -1,0 +1,85 @@
+"""Answers from a model: whole, or token by token."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from theta_ml.corpus.tokenizer import ChatTokenizer, Message
+from theta_ml.model import ThetaForCausalLM
+
+if TYPE_CHECKING:
+    from transformers.generation.streamers import BaseStreamer
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Nucleus sampling (Holtzman et al. 2020, arXiv:1904.09751)."""
+
+    temperature: float = 0.8
+    """0 takes the likeliest token each time."""
+    top_p: float = 0.95
+    """Share of the probability that the candidates for a token make up."""
+    max_new_tokens: int = 128
+    seed: int | None = None
+    """The same seed gives the same answer."""
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature is {self.temperature}: choose 0 (no chance) or more, for example 0.8")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}: choose more than 0 and at most 1, for example 0.95")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens is {self.max_new_tokens}: choose at least 1")
+
+
+def generate_reply(
+    model: ThetaForCausalLM,
+    tokenizer: ChatTokenizer,
+    messages: Sequence[Message],
+    sampling: Sampling | None = None,
+    streamer: "BaseStreamer | None" = None,
+) -> str:
+    """The assistant's next answer to `messages`, as plain text.
+
+    Old turns are forgotten from the front where the prompt and the answer would not fit the model's context.
+    """
+    sampling = sampling or Sampling()
+    prompt = fit(tokenizer, messages, model.config.max_position_embeddings - sampling.max_new_tokens)
+    ids = torch.tensor([prompt], device=model.device)
+    if sampling.seed is not None:
+        torch.manual_seed(sampling.seed)
+    output = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=sampling.max_new_tokens,
+        eos_token_id=tokenizer.end,
+        pad_token_id=tokenizer.pad,
+        suppress_tokens=[tokenizer.begin, tokenizer.pad, *tokenizer.roles.values()],  # never speaks for another
+        streamer=streamer,
+        **_choice(sampling),
+    )
+    return decode(tokenizer, output[0, len(prompt) :].tolist())
+
+
+def _choice(sampling: Sampling) -> dict[str, Any]:
+    if sampling.temperature == 0:
+        return {"do_sample": False}
+    return {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+
+
+def fit(tokenizer: ChatTokenizer, messages: Sequence[Message], room: int) -> list[int]:
+    """The newest messages' prompt of at most `room` tokens; the last message loses its start if it alone is longer."""
+    room = max(room, 8)
+    kept = list(messages)
+    prompt = tokenizer.prompt(kept)
+    while len(prompt) > room and len(kept) > 1:
+        kept = kept[1:]
+        prompt = tokenizer.prompt(kept)
+    return prompt if len(prompt) <= room else prompt[:2] + prompt[len(prompt) - (room - 2) :]
+
+
+def decode(tokenizer: ChatTokenizer, tokens: Sequence[int]) -> str:
+    """Text of an answer, without control tokens."""
+    return str(tokenizer.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
