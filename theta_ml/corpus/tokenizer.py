@@ -66,12 +66,8 @@ class ChatTokenizer:
     def __init__(self, tokenizer: Tokenizer) -> None:
         tokenizer.encode_special_tokens = True  # control tokens in content stay plain text
         self.tokenizer = tokenizer
-        ids = {token: tokenizer.token_to_id(token) for token in SPECIAL}
-        missing = [token for token, number in ids.items() if number is None]
-        if missing:
-            raise ValueError(f"the tokenizer lacks {', '.join(missing)}: it was not trained by theta_ml.corpus")
-        self.begin, self.end, self.pad = ids[BEGIN], ids[END], ids[PAD]
-        self.roles = {role: ids[token] for role, token in ROLES.items()}
+        self.begin, self.end, self.pad = (_id(tokenizer, token) for token in (BEGIN, END, PAD))
+        self.roles = {role: _id(tokenizer, token) for role, token in ROLES.items()}
 
     @classmethod
     def load(cls, folder: Path) -> "ChatTokenizer":
@@ -124,13 +120,13 @@ class ChatTokenizer:
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> ChatTokenizer:
     """Learns at most `vocabulary` tokens; the same texts in the same order give the same tokenizer."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(WORDS), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         min_frequency=2,
@@ -140,3 +136,10 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> ChatTokenizer:
     )
     tokenizer.train_from_iterator(texts, trainer)
     return ChatTokenizer(tokenizer)
+
+
+def _id(tokenizer: Tokenizer, token: str) -> int:
+    number = tokenizer.token_to_id(token)
+    if number is None:
+        raise ValueError(f"the tokenizer has no {token}: it was not trained by theta_ml.corpus")
+    return int(number)

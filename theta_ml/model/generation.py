@@ -50,7 +50,7 @@ def generate_reply(
     ids = torch.tensor([prompt], device=model.device)
     if sampling.seed is not None:
         torch.manual_seed(sampling.seed)
-    output = model.generate(
+    output = model.generate(  # type: ignore[misc]  # the library annotates `self` with a protocol
         ids,
         attention_mask=torch.ones_like(ids),
         max_new_tokens=sampling.max_new_tokens,

@@ -7,7 +7,7 @@ Shapes: hidden states are (batch, time, hidden); q is (batch, heads, time, head_
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +63,7 @@ class ThetaRotaryEmbedding(nn.Module):
         self.rope_type = config.rope_parameters["rope_type"]
         compute: Callable[..., tuple[Tensor, float]] = self.compute_default_rope_parameters
         if self.rope_type != "default":
-            compute = ROPE_INIT_FUNCTIONS[self.rope_type]
+            compute = ROPE_INIT_FUNCTIONS[str(self.rope_type)]
         inv_freq, self.attention_scaling = compute(config)
         self.register_buffer("inv_freq", inv_freq, persistent=False)
         self.register_buffer("original_inv_freq", inv_freq.clone(), persistent=False)
@@ -75,7 +75,7 @@ class ThetaRotaryEmbedding(nn.Module):
         """Inverse frequencies (head_dim / 2,), and the attention's scaling, which is 1."""
         assert isinstance(config.rope_parameters, dict) and config.head_dim is not None
         exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float, device=device) / config.head_dim
-        return 1.0 / (config.rope_parameters["rope_theta"] ** exponents), 1.0
+        return 1.0 / (float(config.rope_parameters["rope_theta"] or 1e4) ** exponents), 1.0
 
     @torch.no_grad()
     @dynamic_rope_update
@@ -187,14 +187,14 @@ class ThetaPreTrainedModel(PreTrainedModel):
     config_class = ThetaConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules: ClassVar = ["ThetaDecoderLayer"]
-    _skip_keys_device_placement: ClassVar = ["past_key_values"]
+    _no_split_modules = ["ThetaDecoderLayer"]  # noqa: RUF012  the library declares these as instance variables
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    _can_record_outputs: ClassVar = {"hidden_states": ThetaDecoderLayer, "attentions": ThetaAttention}
+    _can_record_outputs = {"hidden_states": ThetaDecoderLayer, "attentions": ThetaAttention}  # noqa: RUF012
 
 
 class ThetaModel(ThetaPreTrainedModel):
@@ -256,7 +256,7 @@ class ThetaModel(ThetaPreTrainedModel):
 class ThetaForCausalLM(ThetaPreTrainedModel, GenerationMixin):
     """The backbone with a language-model head that shares the embeddings' weights."""
 
-    _tied_weights_keys: ClassVar = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
 
     def __init__(self, config: ThetaConfig) -> None:
         super().__init__(config)
@@ -278,7 +278,7 @@ class ThetaForCausalLM(ThetaPreTrainedModel, GenerationMixin):
         num_items_in_batch: int | Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits (batch, time, vocabulary) of the last `logits_to_keep` tokens (0: of all); given labels, only the loss.
+        """Logits (batch, time, vocabulary) of the last `logits_to_keep` tokens (0: all); given labels, only the loss.
 
         `labels` are input_ids with IGNORED where no loss is wanted (they are shifted here). The loss is a mean in nats
         over the labelled tokens, or over `num_items_in_batch` where a batch is a part of a larger one.
@@ -295,6 +295,7 @@ class ThetaForCausalLM(ThetaPreTrainedModel, GenerationMixin):
             **kwargs,
         )
         hidden_states = outputs.last_hidden_state
+        assert hidden_states is not None
         loss = logits = None
         if labels is not None:
             loss = self.loss_of(hidden_states, labels, num_items_in_batch)

@@ -45,7 +45,8 @@ def load(model_dir: Path, device: str | None = None) -> tuple[ThetaForCausalLM, 
     transformers.utils.logging.disable_progress_bar()  # one bar a file of weights: noise in a task's log
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = ThetaForCausalLM.from_pretrained(model_dir, dtype=torch.float32, local_files_only=True)
-    return model.to(device).eval(), ChatTokenizer.load(model_dir)
+    model.to(torch.device(device)).eval()  # type: ignore[arg-type]  # the library's annotation of `to` is wrong
+    return model, ChatTokenizer.load(model_dir)
 
 
 def score_conversations(
@@ -56,8 +57,8 @@ def score_conversations(
 ) -> list[Score]:
     """A score for each conversation, in their order. `progress` hears (tokens done, tokens in all).
 
-    Every turn is scored: a conversation longer than the model's context is cut on turn boundaries (`corpus.pieces`), and
-    a single turn longer than it is split, each part predicted from what stands before it in that part.
+    Every turn is scored: a conversation longer than the model's context is cut on turn boundaries (`corpus.pieces`),
+    and a single turn longer than it is split, each part predicted from what stands before it in that part.
     """
     model, tokenizer = load(model_dir)
     context = model.config.max_position_embeddings
