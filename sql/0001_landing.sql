@@ -76,6 +76,13 @@ CREATE TABLE snapshots (
 CREATE INDEX ON snapshots (taken_at);
 CREATE INDEX ON snapshots (watermark);
 
+-- Users leave the landing zone under a pseudonym: a hash with this key, which stays here.
+CREATE TABLE pseudonym_key (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    key      bytea   NOT NULL
+);
+INSERT INTO pseudonym_key (key) VALUES (sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8')));
+
 -- What was taken into a training corpus, from where.
 CREATE TABLE training_data (
     corpus_key      text        NOT NULL,

@@ -1,5 +1,7 @@
 """Connections to the landing zone."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -45,6 +47,19 @@ def _parse(url: str) -> dict[str, object]:
             "with %40 for an @ in the password"
         )
     return parameters
+
+
+@contextmanager
+def database_faults() -> Iterator[None]:
+    """Raises DatabaseUnreachable where the database goes away inside, SettingsError where it has no schema."""
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        raise DatabaseUnreachable(f"the database ({VARIABLE}) went away: {' '.join(str(error).split())}") from error
+    except psycopg.errors.UndefinedTable as error:
+        raise SettingsError(
+            f"the database ({VARIABLE}) lacks Theta's tables: run `theta up` or `theta import`"
+        ) from error
 
 
 def sql_folder() -> Path:

@@ -1,0 +1,28 @@
+-- Conversations of one month as a run sees them: what had landed at the watermark. One row a conversation, its
+-- messages as parallel arrays in their order.
+SELECT
+    conversation_id,
+    source,
+    language,
+    topics[1] AS topic,
+    rating,
+    user_id,
+    occurred_at,
+    roles,
+    contents,
+    created_ats,
+    ratings
+FROM conversations
+CROSS JOIN LATERAL (
+    SELECT
+        array_agg(role ORDER BY position) AS roles,
+        array_agg(content ORDER BY position) AS contents,
+        array_agg(created_at ORDER BY position) AS created_ats,
+        array_agg(messages.rating ORDER BY position) AS ratings
+    FROM messages
+    WHERE messages.conversation_id = conversations.conversation_id
+) AS talk
+WHERE occurred_at >= %(start)s
+  AND occurred_at < %(end)s
+  AND landed_at <= %(watermark)s
+ORDER BY conversation_id COLLATE "C"

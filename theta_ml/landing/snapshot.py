@@ -1,0 +1,190 @@
+"""Stage `snapshot`: what a month's run sees of the landing zone, frozen as Parquet, redacted on the way out.
+
+A conversation is in if it occurred in the window and had landed by the watermark. The watermark is taken once a run,
+while no import is in the middle of a chunk, so that `landed_at <= watermark` means the same for ever.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import psycopg
+
+from theta_ml.landing.database import connect, database_faults, sql_folder
+from theta_ml.landing.locks import landing_lock
+from theta_ml.landing.parquet import Totals, write_month
+from theta_ml.month import Month
+from theta_ml.privacy import redaction
+from theta_ml.settings import Settings
+from theta_ml.stage import Inputs, Stage, StageFailed, Work
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+_FETCH = 100
+"""Conversations fetched at a time; one may be 10 MB."""
+
+
+@dataclass(frozen=True)
+class SnapshotSpec:
+    """What to freeze."""
+
+    month: str
+    """The run's month, the last of the window."""
+    window_months: int = 12
+    """Months of the training window, this one included; 0 for all there are."""
+    watermark: str = ""
+    """Rows that landed after this instant are not seen; where empty, a run takes it once and its retries keep it."""
+
+    def __post_init__(self) -> None:
+        if self.window_months < 0:
+            raise ValueError("window_months counts months; 0 stands for all")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Manifest of the frozen view."""
+
+    month: str
+    watermark: str
+    window: list[str]
+    """Months that hold conversations, oldest first; the last is always `month`."""
+    conversations: int
+    """Of the whole window."""
+    new_conversations: int
+    """Of `month`."""
+    messages: int
+    text_bytes: int
+    """UTF-8 bytes of the messages, after redaction."""
+    months: dict[str, dict[str, int]]
+    """For each month: conversations, messages, text_bytes, and conversations in train, validation and test."""
+    redacted: dict[str, int]
+    """Places replaced in the whole window, by type."""
+    files: dict[str, str]
+    """Name of each file and its SHA-256."""
+    query: str
+
+
+class _Range(NamedTuple):
+    start: datetime
+    end: datetime
+
+
+def read_months(path: Path, months: list[str] | None = None) -> "pa.Table":
+    """The snapshot's conversations, oldest month first, as `parquet.SCHEMA`; of `months` only, where given."""
+    from theta_ml.landing.parquet import read
+
+    return read(path, months)
+
+
+def resolve(spec: SnapshotSpec, inputs: Inputs, settings: Settings, run_id: str) -> SnapshotSpec:
+    """Fills in the watermark: the one this run has taken before, or a new one."""
+    if spec.watermark:
+        return replace(spec, watermark=_parse(spec.watermark).isoformat())
+    with database_faults(), connect(settings) as connection:
+        connection.autocommit = True
+        watermark = _recorded(connection, run_id, spec.month) or _record(connection, run_id, spec)
+    return replace(spec, watermark=watermark.astimezone(UTC).isoformat())
+
+
+def snapshot(spec: SnapshotSpec, inputs: Inputs, work: Work) -> Snapshot:
+    """Writes `conversations-YYYY-MM.parquet` for each month of the window; an empty file where the month has none."""
+    arguments = {"watermark": _parse(spec.watermark), **_range(spec)._asdict()}
+    months: dict[str, Totals] = {}
+    with database_faults(), connect(work.settings) as connection:
+        connection.read_only = True
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        sizes: dict[str, int] = {spec.month: 0}
+        sizes.update(connection.execute(_query("snapshot_months"), arguments).fetchall())
+        key = _pseudonym_key(connection)
+        done = 0
+        for month, size in sorted(sizes.items()):
+            months[month] = write_month(work.path, month, _rows(connection, month, arguments), key)
+            done += size
+            work.events.progress(done, sum(sizes.values()), "conversations", month)
+    return _manifest(spec, months, work.path)
+
+
+def _manifest(spec: SnapshotSpec, months: dict[str, Totals], path: Path) -> Snapshot:
+    totals = months.values()
+    redacted = sum((total.redacted for total in totals), start=type(months[spec.month].redacted)())
+    return Snapshot(
+        month=spec.month,
+        watermark=spec.watermark,
+        window=list(months),
+        conversations=sum(total.conversations for total in totals),
+        new_conversations=months[spec.month].conversations,
+        messages=sum(total.messages for total in totals),
+        text_bytes=sum(total.text_bytes for total in totals),
+        months={month: total.counts() for month, total in months.items()},
+        redacted=dict(sorted((+redacted).items())),
+        files={file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(path.glob("*.parquet"))},
+        query=_query("snapshot").decode(),
+    )
+
+
+def _rows(connection: psycopg.Connection, month: str, arguments: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    parsed = Month.parse(month)
+    with connection.cursor(name="snapshot") as cursor:
+        cursor.itersize = _FETCH
+        cursor.execute(_query("snapshot"), arguments | {"start": parsed.start, "end": parsed.end})
+        yield from cursor
+
+
+def _recorded(connection: psycopg.Connection, run_id: str, month: str) -> datetime | None:
+    row = connection.execute(
+        "SELECT watermark FROM snapshots WHERE run_id = %s AND month = %s", [run_id, month]
+    ).fetchone()
+    return row[0] if row else None
+
+
+def _record(connection: psycopg.Connection, run_id: str, spec: SnapshotSpec) -> datetime:
+    """Takes the run's watermark: the newest of the rows it sees, not the clock's time.
+
+    So two runs that see the same rows have the same key, and the second finds the first one's work.
+    """
+    with landing_lock(connection):
+        newest = connection.execute("SELECT max(landed_at) FROM conversations").fetchone()
+    seen = connection.execute(
+        "SELECT max(landed_at) FROM conversations"
+        " WHERE occurred_at >= %(start)s AND occurred_at < %(end)s AND landed_at <= %(newest)s",
+        _range(spec)._asdict() | {"newest": newest and newest[0]},
+    ).fetchone()
+    connection.execute(
+        "INSERT INTO snapshots (run_id, month, watermark) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+        [run_id, spec.month, (seen and seen[0]) or _BEGINNING],
+    )
+    recorded = _recorded(connection, run_id, spec.month)  # another attempt's, where it came first
+    assert recorded is not None
+    return recorded
+
+
+def _range(spec: SnapshotSpec) -> _Range:
+    month = Month.parse(spec.month)
+    start = month.shift(1 - spec.window_months).start if spec.window_months else _BEGINNING
+    return _Range(start, month.end)
+
+
+def _pseudonym_key(connection: psycopg.Connection) -> bytes:
+    row = connection.execute("SELECT key FROM pseudonym_key").fetchone()
+    assert row is not None
+    return bytes(row[0])
+
+
+def _query(name: str) -> bytes:
+    return (sql_folder() / "queries" / f"{name}.sql").read_bytes()
+
+
+def _parse(watermark: str) -> datetime:
+    try:
+        instant = datetime.fromisoformat(watermark)
+    except ValueError:
+        raise StageFailed(f"watermark: not an instant: {watermark!r}; write 2026-03-01T00:00:00+00:00") from None
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+STAGE = Stage("snapshot", 100 + redaction.VERSION, SnapshotSpec, snapshot, resolve)
