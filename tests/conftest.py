@@ -13,6 +13,8 @@ import pytest
 
 from theta_ml.settings import Settings, load_settings
 
+pytest_plugins = ["tests.postgres"]
+
 THETA = str(Path(sys.executable).with_name("theta"))
 REPOSITORY = Path(__file__).resolve().parent.parent
 

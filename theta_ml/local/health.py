@@ -27,7 +27,7 @@ FROM job WHERE job_type = %s AND start_date >= to_timestamp(%s)
 
 # Tasks that wait for a slot of a pool are `scheduled`; `queued` ones are already in the executor's hands.
 _STUCK = """
-SELECT extract(epoch FROM now() - min(queued_dttm)) FILTER (WHERE state = 'queued'),
+SELECT extract(epoch FROM now() - min(queued_dttm) FILTER (WHERE state = 'queued')),
        count(*) FILTER (WHERE state = 'running')
 FROM task_instance WHERE state IN ('queued', 'running')
 """
@@ -56,14 +56,14 @@ class Probes:
     def oldest_queued(self) -> tuple[float, int]:
         """Seconds that the longest queued task waits (0 where none does), and how many tasks run.
 
-        Raises psycopg.Error.
+        Raises psycopg.OperationalError.
         """
         with self._connect("airflow") as connection:
             row = connection.execute(_STUCK).fetchone()
         return (float(row[0] or 0), int(row[1])) if row else (0.0, 0)
 
     def dags_parsed(self) -> bool:
-        """Whether the DAG folder has been read once. Raises psycopg.Error."""
+        """Whether the DAG folder has been read once. Raises psycopg.OperationalError."""
         with self._connect("airflow") as connection:
             row = connection.execute("SELECT count(*) FROM dag_bundle WHERE last_refreshed IS NOT NULL").fetchone()
         return bool(row and row[0])
@@ -76,7 +76,7 @@ class Probes:
         try:
             with self._connect("postgres") as connection:
                 connection.execute("SELECT 1")
-        except psycopg.Error as error:
+        except psycopg.OperationalError as error:
             return _first_line(error)
         return None
 
@@ -84,7 +84,7 @@ class Probes:
         try:
             with self._connect("airflow") as connection:
                 row = connection.execute(_HEARTBEAT, (job, started - 2)).fetchone()
-        except psycopg.Error as error:
+        except psycopg.OperationalError as error:
             return f"its heartbeat cannot be read: {_first_line(error)}"
         if row is None or row[0] is None:
             return "no heartbeat yet"

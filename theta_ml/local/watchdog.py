@@ -94,7 +94,7 @@ class Watchdog:
     def _look_at_queue(self, scheduler: ProgramState) -> None:
         try:
             waited, running = self.probes.oldest_queued()
-        except psycopg.Error:
+        except psycopg.OperationalError:
             return  # the database's own probe says so
         if running < SLOTS and waited > QUEUED and time.time() - scheduler.started > START_UP:
             self._restart(scheduler, f"a task has been queued for {waited:.0f} s with {SLOTS - running} slots free")
