@@ -1,10 +1,10 @@
-# Theta's four commands. PYTHON may be any of 3.11 to 3.13.
+# The commands of a first day, and of a working one. PYTHON may be any of 3.11 to 3.13.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test check down lock
+.PHONY: install demo test drills check down lock
 
 install: $(INSTALLED)  ## the environment, in .venv
 
@@ -19,6 +19,9 @@ demo: install  ## everything running, four months retrained, and what came of ea
 
 test: install check  ## lint, types and every test but the marked fault drills
 	$(BIN)/pytest -m "not faults"
+
+drills: install  ## kill services in the middle of runs and see them come back
+	$(BIN)/pytest -m faults
 
 check: install
 	$(BIN)/ruff check .
