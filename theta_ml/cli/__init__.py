@@ -18,6 +18,7 @@ COMMANDS = {
     "champion": ("theta_ml.registry.commands:champion", "Which model is, or was, in production."),
     "mail": ("theta_ml.notify.commands:mail", "Read what the local mailbox caught."),
     "chat": ("theta_ml.serving.commands:chat", "Talk with the champion."),
+    "airflow": ("theta_ml.cli.through:airflow", "Airflow's own command, against this stack."),
     "demo": ("theta_ml.cli.demo:demo", "Everything at once: start, simulate, retrain, show."),
     "bench": ("theta_ml.bench:bench", "Measure Theta against a peer."),
 }
