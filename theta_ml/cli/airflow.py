@@ -1,5 +1,6 @@
 """Airflow, through its REST API: start a run, follow it."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -42,20 +43,42 @@ class Airflow:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def start(self, parameters: dict[str, Any]) -> str:
+    def start(self, parameters: dict[str, Any], dag: str = DAG) -> str:
         """Starts a run by hand, with no logical date, and returns its run id."""
         body = {"logical_date": None, "conf": parameters}
-        return str(self._ask("POST", f"/api/v2/dags/{DAG}/dagRuns", json=body)["dag_run_id"])
+        return str(self._ask("POST", f"/api/v2/dags/{dag}/dagRuns", json=body)["dag_run_id"])
 
-    def run(self, run_id: str) -> Run:
-        place = f"/api/v2/dags/{DAG}/dagRuns/{quote(run_id, safe='')}"
-        state = self._ask("GET", place)["state"]
-        instances = self._ask("GET", f"{place}/taskInstances")["task_instances"]
-        return Run(run_id, state, {each["task_id"]: each["state"] for each in instances})
+    def run(self, run_id: str, dag: str = DAG) -> Run:
+        state = self._ask("GET", _place(run_id, dag))["state"]
+        return Run(run_id, state, {each["task_id"]: each["state"] for each in self._instances(run_id, dag)})
+
+    def run_times(self, run_id: str, dag: str = DAG) -> tuple[str, str]:
+        """ISO instants at which the run was asked for and ended."""
+        run = self._ask("GET", _place(run_id, dag))
+        return run["queued_at"], run["end_date"]
+
+    def task_times(self, run_id: str, dag: str = DAG) -> dict[str, tuple[str, str]]:
+        """ISO instants of start and end of each task that ran."""
+        return {
+            each["task_id"]: (each["start_date"], each["end_date"])
+            for each in self._instances(run_id, dag)
+            if each["state"] in ("success", "failed")
+        }
+
+    def artifact(self, run_id: str, task: str) -> dict[str, str] | None:
+        """What the task handed on, `{"uri", "key"}`; None where it did not."""
+        entries = self._ask("GET", f"{_place(run_id, DAG)}/taskInstances/{task}/xcomEntries")["xcom_entries"]
+        if not entries:
+            return None
+        value = self._ask("GET", f"{_place(run_id, DAG)}/taskInstances/{task}/xcomEntries/return_value")["value"]
+        return dict(value) if isinstance(value, dict) else dict(json.loads(value))
 
     def page(self, run_id: str) -> str:
         """Address of the run in Airflow's UI."""
         return f"{self.url}/dags/{DAG}/runs/{quote(run_id, safe='')}"
+
+    def _instances(self, run_id: str, dag: str) -> list[dict[str, Any]]:
+        return list(self._ask("GET", f"{_place(run_id, dag)}/taskInstances")["task_instances"])
 
     def _ask(self, method: str, path: str, **arguments: Any) -> Any:
         try:
@@ -65,6 +88,10 @@ class Airflow:
         if response.is_error:
             raise click.ClickException(f"Airflow says no to {method} {path}: {response.status_code} {response.text}")
         return response.json()
+
+
+def _place(run_id: str, dag: str) -> str:
+    return f"/api/v2/dags/{dag}/dagRuns/{quote(run_id, safe='')}"
 
 
 class AirflowAway(click.ClickException):

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from theta_ml.cli.airflow import Airflow, AirflowAway, Run
+from theta_ml.cli.airflow import DAG, Airflow, AirflowAway, Run
 from theta_ml.cli.options import month_option
 from theta_ml.settings import Settings, load_settings
 
@@ -52,11 +52,12 @@ def follow(airflow: Airflow, settings: Settings, begun: dict[str, Any]) -> dict[
     """The same with the `state` the run ended in and its `decision`, a row of the ledger or None."""
     from theta_ml.registry.ledger import decision_of_run
 
-    state = _watch(airflow, begun["run_id"], begun["month"])
+    state = watch(airflow, begun["run_id"], begun["month"])
     return begun | {"state": state, "decision": decision_of_run(settings, begun["run_id"])}
 
 
-def _watch(airflow: Airflow, run_id: str, month: str) -> str:
+def watch(airflow: Airflow, run_id: str, title: str, dag: str = DAG) -> str:
+    """Shows a run until it is finished; returns the state it ended in."""
     from rich.console import Console
     from rich.live import Live
 
@@ -65,24 +66,24 @@ def _watch(airflow: Airflow, run_id: str, month: str) -> str:
     shown: dict[str, str | None] = {}
     try:
         with Live(console=console, auto_refresh=console.is_terminal, transient=True) as live:
-            for run in _states(airflow, run_id):
+            for run in _states(airflow, run_id, dag):
                 state = run.state
                 if console.is_terminal:
-                    live.update(_line(month, run))
+                    live.update(_line(title, run))
                 else:
-                    _print_changes(console, month, shown, run)
+                    _print_changes(console, title, shown, run)
     except KeyboardInterrupt:
         console.print(f"not waiting any more; the run goes on: {airflow.page(run_id)}")
         raise SystemExit(130) from None
     return state
 
 
-def _states(airflow: Airflow, run_id: str) -> Iterator[Run]:
+def _states(airflow: Airflow, run_id: str, dag: str) -> Iterator[Run]:
     """The run, each second, until it is finished."""
     lost_at: float | None = None
     while True:
         try:
-            run = airflow.run(run_id)
+            run = airflow.run(run_id, dag)
         except AirflowAway:
             lost_at = lost_at or time.monotonic()
             if time.monotonic() - lost_at > AWAY_SECONDS:
@@ -95,14 +96,14 @@ def _states(airflow: Airflow, run_id: str) -> Iterator[Run]:
         time.sleep(POLL_SECONDS)
 
 
-def _line(month: str, run: Run) -> str:
-    return f"{month}  " + "  ".join(f"{MARKS.get(state or '', '·')} {task}" for task, state in run.tasks.items())
+def _line(title: str, run: Run) -> str:
+    return f"{title}  " + "  ".join(f"{MARKS.get(state or '', '·')} {task}" for task, state in run.tasks.items())
 
 
-def _print_changes(console: Any, month: str, shown: dict[str, str | None], run: Run) -> None:
+def _print_changes(console: Any, title: str, shown: dict[str, str | None], run: Run) -> None:
     for task, state in run.tasks.items():
         if state and state not in ("scheduled", "queued", "removed") and shown.get(task) != state:
-            console.print(f"{month}  {MARKS.get(state, '·')} {task} {state}", highlight=False)
+            console.print(f"{title}  {MARKS.get(state, '·')} {task} {state}", highlight=False)
             shown[task] = state
 
 
