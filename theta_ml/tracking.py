@@ -78,6 +78,15 @@ def retraining_run(settings: Settings, run_id: str, month: str) -> str:
     return found.info.run_id
 
 
+def end_run(settings: Settings, run_id: str, status: str) -> None:
+    """Sets the status of the retraining's run, `FINISHED` or `FAILED`, where it has one."""
+    mlflow = client(settings)
+    with mlflow_answers():
+        found = _find(mlflow, settings, run_id)
+        if found and found.info.status != status:
+            mlflow.set_terminated(found.info.run_id, status)
+
+
 def _find(mlflow: "MlflowClient", settings: Settings, run_id: str) -> "Run | None":
     experiment = mlflow.get_experiment_by_name(settings.experiment)
     if experiment is None:

@@ -1,0 +1,116 @@
+"""Scores of one or two models on the same conversations, turned into the numbers of a report."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from theta_ml.evaluation.bootstrap import (
+    Interval,
+    Vector,
+    bits_per_byte,
+    interval,
+    p_worse,
+    resampled_differences,
+)
+from theta_ml.evaluation.selection import TestConversation
+from theta_ml.evaluation.thresholds import Thresholds
+
+SLICES = ("source", "topic", "language", "length", "month")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one model made of the conversations, in their order."""
+
+    nats: Vector
+    """(conversations,) negative log likelihood of the assistant's text."""
+    byte_counts: Vector
+    """(conversations,) bytes of that text."""
+    tokens: Vector
+    """(conversations,) tokens of that text, by the model's own tokenizer."""
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[float, int, int]]) -> "Scores":
+        table = np.asarray(rows, dtype=np.float64).reshape(-1, 3)
+        return cls(table[:, 0], table[:, 1], table[:, 2])
+
+    @property
+    def finite(self) -> bool:
+        return bool(np.isfinite(self.nats).all())
+
+    def bits_per_byte(self, where: Any = slice(None)) -> float | None:
+        """None where a loss is not finite: a missing number, which the gate refuses."""
+        number = bits_per_byte(self.nats[where], self.byte_counts[where])
+        return number if math.isfinite(number) else None
+
+    def perplexity(self) -> float | None:
+        """exp(Σ nats / Σ tokens); comparable only between models of the same tokenizer."""
+        mean = float(self.nats.sum() / self.tokens.sum())
+        return math.exp(mean) if mean < 700 else None  # where a float ends; also false for NaN
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The test conversations that share one value of one property."""
+
+    name: str
+    value: str
+    conversations: int
+    candidate_bpb: float | None
+    champion_bpb: float | None
+    difference: float | None
+    p_value: float | None
+    """Chance that a candidate not worse by more than `tolerance` looks this bad; None where too few to judge."""
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Candidate against champion on one set of conversations, paired."""
+
+    candidate: Scores
+    champion: Scores | None
+    resamples: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.champion is not None and not np.array_equal(self.candidate.byte_counts, self.champion.byte_counts):
+            raise ValueError("the models were scored on different text: their bytes differ, so no difference is fair")
+
+    @property
+    def comparable(self) -> bool:
+        return self.champion is not None and self.candidate.finite and self.champion.finite
+
+    def interval(self) -> Interval | None:
+        return interval(self._differences(np.arange(len(self.candidate.nats)))) if self.comparable else None
+
+    def slices(self, conversations: Sequence[TestConversation], limits: Thresholds) -> list[Slice]:
+        """Every value of every property; largest first within a property."""
+        found = []
+        for name in SLICES:
+            values = np.array([conversation.slice(name) for conversation in conversations])
+            counts = zip(*np.unique(values, return_counts=True), strict=True)
+            for value, _ in sorted(counts, key=lambda pair: (-pair[1], pair[0])):
+                found.append(self._slice(name, str(value), np.flatnonzero(values == value), limits))
+        return found
+
+    def _slice(self, name: str, value: str, where: np.ndarray, limits: Thresholds) -> Slice:
+        ours = self.candidate.bits_per_byte(where)
+        theirs = self.champion.bits_per_byte(where) if self.champion else None
+        difference = None if ours is None or theirs is None else ours - theirs
+        judged = self.comparable and len(where) >= limits.slice_conversations
+        p_value = p_worse(self._differences(where), limits.slice_tolerance) if judged else None
+        return Slice(name, value, len(where), ours, theirs, difference, p_value, limits.slice_tolerance)
+
+    def _differences(self, where: np.ndarray) -> Vector:
+        assert self.champion is not None
+        return resampled_differences(
+            self.candidate.nats[where],
+            self.champion.nats[where],
+            self.candidate.byte_counts[where],
+            self.resamples,
+            self.seed,
+        )

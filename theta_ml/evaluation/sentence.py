@@ -1,0 +1,70 @@
+"""One plain sentence for a verdict, with its numbers."""
+
+from theta_ml.evaluation.evaluate import EvaluationReport
+from theta_ml.evaluation.verdict import Check
+
+_MINUS = "−"
+
+
+def sentence(decision: str, checks: list[Check], month: str, report: EvaluationReport | None, min_effect: float) -> str:
+    """For example "Promoted: 2.41 bits per byte on 122 test conversations against 2.79 of version 1; …"."""
+    failed = [check for check in checks if not check.passed]
+    if decision == "blocked":
+        return f"Blocked: {_faults(failed)}."
+    if decision == "evaluated":
+        time = next(check for check in failed if check.name == "time")
+        wanted = f"data up to {time.threshold}" if time.threshold else "the champion's month to be known"
+        measured = f" ({_scores(report)})" if report and report.candidate_bpb is not None else ""
+        return f"Evaluated, not promoted: its data ends with {month}, and promotion asks for {wanted}{measured}."
+    if decision in ("promoted", "bootstrap"):
+        assert report is not None
+        first = "" if decision == "promoted" else "; the first champion, as asked for"
+        return f"{decision.capitalize()}: {_scores(report)}{_difference(report, min_effect)}{first}."
+    return _rejected(failed, report, min_effect)
+
+
+def _rejected(failed: list[Check], report: EvaluationReport | None, min_effect: float) -> str:
+    if report is None or report.candidate_bpb is None:
+        return f"Rejected: {_faults(failed)}."
+    measured = f"{_scores(report)}{_difference(report, min_effect)}"
+    others = [check for check in failed if check.name != "difference, upper end" or check.value is None]
+    return f"Rejected: {measured}{'; ' if others else ''}{_faults(others)}."
+
+
+def _scores(report: EvaluationReport) -> str:
+    text = f"{report.candidate_bpb:.2f} bits per byte on {_count(report.conversations, 'test conversation')}"
+    if report.champion_bpb is None:
+        return text
+    return f"{text} against {report.champion_bpb:.2f} of version {report.champion_version}"
+
+
+def _difference(report: EvaluationReport, min_effect: float) -> str:
+    low, high = report.interval_low, report.interval_high
+    if low is None or high is None:
+        return ""
+    between = f"between {_signed(low)} and {_signed(high)}"
+    return f"; the difference lies {between}, at least {min_effect:g} better was asked"
+
+
+def _faults(failed: list[Check]) -> str:
+    return "; ".join(_fault(check) for check in failed)
+
+
+def _fault(check: Check) -> str:
+    note = check.note.strip().rstrip(".")
+    if check.name in ("validation", "drift", "preflight", "champion") and note:
+        return note[0].lower() + note[1:] if note[1:2].islower() else note
+    if check.value is None:
+        return f"{check.name} is missing"
+    value = f"{check.value:.4g}" if isinstance(check.value, float) else str(check.value)
+    return f"{check.name}: {value}, asked was {check.threshold}{f' ({note})' if note else ''}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _signed(number: float) -> str:
+    """Three decimals below a tenth, two above, and a minus that is one."""
+    digits = 3 if abs(number) < 0.1 else 2
+    return f"{number:+.{digits}f}".replace("-", _MINUS)

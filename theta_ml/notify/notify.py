@@ -1,0 +1,119 @@
+"""Stage `notify`: one mail where a person is needed, none where not."""
+
+from dataclasses import asdict, dataclass
+
+from theta_ml.evaluation.verdict import Verdict
+from theta_ml.notify.message import Letter, Link, airflow_run, compose
+from theta_ml.notify.outbox import enqueue, unsent
+from theta_ml.registry.ledger import (
+    ACTOR,
+    CROWNING,
+    Entry,
+    append,
+    decision_of,
+    last_crowning,
+    lock_champion,
+    open_ledger,
+)
+from theta_ml.stage import Inputs, Stage, StageFailed, StageSkipped, Work
+from theta_ml.tracking import end_run
+
+NOTHING = "nothing that needs a person"
+_SILENT = {
+    **dict.fromkeys(CROWNING, NOTHING),
+    "evaluated": f"a backfilled month is measured for the record; {NOTHING}",
+}
+
+
+@dataclass(frozen=True)
+class NotifySpec:
+    month: str
+    """Month of the run."""
+    failed: str = ""
+    """Names of the tasks that failed, separated by commas."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """The mail about a run."""
+
+    month: str
+    decision: str
+    message_id: str
+    to: str
+    sent_before: bool
+
+
+def notify(spec: NotifySpec, inputs: Inputs, work: Work) -> Notice:
+    failed = [task.strip() for task in spec.failed.split(",") if task.strip()]
+    verdict = inputs.optional("decide", Verdict)
+    if failed:
+        letter = _failure(spec, failed, verdict, work)
+    elif verdict is None:
+        raise StageFailed(
+            "there is neither a verdict nor a failed task to write about; pass --input or --set failed=TASK"
+        )
+    elif verdict.decision in _SILENT:
+        raise StageSkipped(f"{verdict.decision}: {_SILENT[verdict.decision]}")
+    else:
+        letter = _no(verdict, work)
+    return _post(letter, work)
+
+
+def _post(letter: Letter, work: Work) -> Notice:
+    settings = work.settings
+    message = compose(letter, settings.mail_from, settings.mail_to)
+    with open_ledger(settings) as connection:
+        enqueue(connection, work.run_id, message)
+        waiting = unsent(connection, message.message_id)
+    if waiting:
+        work.events.mail(asdict(waiting))
+    else:
+        work.events.log(f"{message.message_id} has left before")
+    if letter.decision == "failed" and settings.mlflow_tracking_uri:
+        end_run(settings, work.run_id, "FAILED")  # after the mail: it must leave even where MLflow is what failed
+    return Notice(letter.month, letter.decision, message.message_id, message.to, waiting is None)
+
+
+def _no(verdict: Verdict, work: Work) -> Letter:
+    links = [Link("The run in Airflow", airflow_run(work.settings.airflow, work.run_id))]
+    if verdict.comparison_url:
+        title = "Candidate and champion in MLflow" if verdict.champion_mlflow_run_id else "The run in MLflow"
+        links.append(Link(title, verdict.comparison_url))
+    return Letter(verdict.month, verdict.decision, verdict.sentence, work.run_id, verdict.checks, links)
+
+
+def _failure(spec: NotifySpec, failed: list[str], verdict: Verdict | None, work: Work) -> Letter:
+    """Also writes the ledger's row, unless the run has decided all the same."""
+    tasks = ", ".join(failed)
+    sentence = f"Failed: the run of {spec.month} stopped in {tasks}; the task's log says why."
+    _record(spec.month, sentence, failed, work)
+    links = [Link(f"{task} in Airflow", airflow_run(work.settings.airflow, work.run_id, task)) for task in failed]
+    links.append(Link("The run in Airflow", airflow_run(work.settings.airflow, work.run_id)))
+    return Letter(spec.month, "failed", sentence, work.run_id, verdict.checks if verdict else [], links)
+
+
+def _record(month: str, sentence: str, failed: list[str], work: Work) -> None:
+    with open_ledger(work.settings) as ledger:
+        lock_champion(ledger)
+        if decision_of(ledger, work.run_id):
+            return
+        newest = last_crowning(ledger)
+        champion = newest.champion_after if newest else None
+        append(
+            ledger,
+            Entry(
+                run_id=work.run_id,
+                month=month,
+                decision="failed",
+                sentence=sentence,
+                candidate_version=None,
+                champion_before=champion,
+                champion_after=champion,
+                actor=ACTOR,
+                numbers={"failed": failed},
+            ),
+        )
+
+
+STAGE = Stage(name="notify", version=1, spec=NotifySpec, function=notify, effects=True)

@@ -1,0 +1,34 @@
+"""Mails that must leave: kept in Postgres until whoever carries them says that they are gone."""
+
+from dataclasses import asdict
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from theta_ml.landing.database import connect, database_faults
+from theta_ml.notify.message import Message
+from theta_ml.settings import Settings
+
+
+def enqueue(connection: psycopg.Connection, run_id: str, message: Message) -> None:
+    """Keeps the message; one with the same Message-ID stays as it was."""
+    connection.execute(
+        "INSERT INTO outbox (message_id, run_id, message) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+        [message.message_id, run_id, Jsonb(asdict(message))],
+    )
+
+
+def unsent(connection: psycopg.Connection, message_id: str) -> Message | None:
+    """The message as it was first written, or None where it has left."""
+    row = connection.execute(
+        "SELECT message FROM outbox WHERE message_id = %s AND sent_at IS NULL", [message_id]
+    ).fetchone()
+    return Message(**row[0]) if row else None
+
+
+def mark_sent(settings: Settings, message_id: str) -> None:
+    """For whoever carried it. Raises StageRetry where Postgres is away."""
+    with database_faults(), connect(settings) as connection:
+        connection.execute(
+            "UPDATE outbox SET sent_at = clock_timestamp() WHERE message_id = %s AND sent_at IS NULL", [message_id]
+        )

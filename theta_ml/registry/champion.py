@@ -1,0 +1,73 @@
+"""Who is champion, from the registry's alias."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from theta_ml.champion import Champion
+from theta_ml.registry.ledger import decision_of, open_ledger
+from theta_ml.settings import Settings
+from theta_ml.stage import Inputs, StageFailed
+from theta_ml.tracking import client, mlflow_answers
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+MONTH, KEY, URI = "theta.month", "theta.key", "theta.uri"
+"""Tags of every version that Theta registers."""
+
+
+def current(settings: Settings) -> Champion | None:
+    """The version that the alias `champion` names, or None. Raises StageRetry where MLflow is away."""
+    with mlflow_answers():
+        model = registered_model(settings)
+        version = model.aliases.get(CHAMPION) if model else None
+        return at_version(settings, int(version)) if version else None
+
+
+def at_version(settings: Settings, version: int) -> Champion:
+    """Raises StageFailed where the version was not registered by Theta."""
+    return as_champion(model_version(settings, version))
+
+
+def model_version(settings: Settings, version: int) -> "ModelVersion":
+    with mlflow_answers():
+        return client(settings).get_model_version(settings.registered_model, str(version))
+
+
+def registered_model(settings: Settings) -> "RegisteredModel | None":
+    """With its aliases: `search_model_versions` returns none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client(settings).get_registered_model(settings.registered_model)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
+def as_champion(version: "ModelVersion") -> Champion:
+    missing = [tag for tag in (MONTH, KEY, URI) if tag not in version.tags]
+    if missing:
+        raise StageFailed(
+            f"version {version.version} of {version.name} in MLflow lacks the tag {', '.join(missing)}: Theta did not "
+            "register it; point the alias `champion` at a version that a retraining made"
+        )
+    return Champion(int(version.version), version.tags[MONTH], version.tags[KEY], version.tags[URI])
+
+
+def resolve_champion(spec: Any, inputs: Inputs, settings: Settings, run_id: str) -> Any:
+    """`spec` with its champion filled in, unless it names one.
+
+    A run that has decided sees the champion it decided against, so that running it again finds all its work done rather
+    than compare a new champion with itself.
+    """
+    if spec.champion is not None:
+        return spec
+    with open_ledger(settings) as ledger:
+        decided = decision_of(ledger, run_id)
+    if decided is None or decided.month != spec.month:
+        return replace(spec, champion=current(settings))
+    before = decided.champion_before
+    return replace(spec, champion=None if before is None else at_version(settings, before))

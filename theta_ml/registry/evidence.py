@@ -1,0 +1,58 @@
+"""What the stages found, gathered from their artifacts."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from theta_ml.evaluation.evaluate import EvaluationReport
+from theta_ml.evaluation.gate import Evidence
+from theta_ml.stage import Inputs
+
+HEADLINE = (
+    "conversations",
+    "candidate_bpb",
+    "champion_bpb",
+    "difference",
+    "interval_low",
+    "interval_high",
+    "perplexity",
+)
+"""Numbers of an evaluation that the ledger and MLflow carry under these names."""
+
+_LONGEST = 250  # what is longer is prose or a query, no parameter; the artifact's own document has it
+
+
+def gather(inputs: Inputs, **rest: Any) -> Evidence:
+    """The gate's evidence from whatever stages ran; `rest` is what no artifact says."""
+    from theta_ml.landing.snapshot import Snapshot
+    from theta_ml.quality.drift import DriftReport
+    from theta_ml.quality.validate import ValidationReport
+    from theta_ml.training.preflight import PreflightReport
+
+    return Evidence(
+        snapshot=inputs.optional("snapshot", Snapshot),
+        validation=inputs.optional("validate", ValidationReport),
+        drift=inputs.optional("drift", DriftReport),
+        preflight=inputs.optional("preflight", PreflightReport),
+        evaluation=inputs.optional("evaluate", EvaluationReport),
+        **rest,
+    )
+
+
+def numbers(evaluation: EvaluationReport | None) -> dict[str, float | int | None]:
+    return {name: getattr(evaluation, name) if evaluation else None for name in HEADLINE}
+
+
+def params(inputs: Inputs) -> dict[str, str | float]:
+    """Every scalar of every stage's spec and of what it made, as `stage.field`: the run's parameters."""
+    found: dict[str, str | float] = {}
+    for stage, artifact in inputs.items():
+        found[f"{stage}.key"] = artifact.key
+        for part in ("spec", "value"):
+            found |= dict(_scalars(stage, artifact.document[part]))
+    return found
+
+
+def _scalars(prefix: str, values: dict[str, Any]) -> Iterator[tuple[str, str | float]]:
+    for name, value in values.items():
+        if isinstance(value, str | int | float) and len(str(value)) <= _LONGEST:
+            yield f"{prefix}.{name}", value

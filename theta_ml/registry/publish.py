@@ -1,0 +1,147 @@
+"""Evidence and candidate, put into MLflow: one run for each retraining, one version for each training.
+
+Everything here may run twice: files are overwritten, points and versions that are there are found.
+"""
+
+import json
+import shutil
+import tempfile
+from dataclasses import asdict
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from theta_ml.evaluation.verdict import Verdict
+from theta_ml.registry.champion import CHALLENGER, KEY, MONTH, URI, registered_model
+from theta_ml.registry.evidence import HEADLINE, params
+from theta_ml.settings import Settings
+from theta_ml.stage import Inputs, StageFailed
+from theta_ml.store import DOCUMENT, Artifact
+from theta_ml.tracking import client, log_metrics, log_params, mlflow_answers, replay
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+_REQUIREMENTS = ("torch", "transformers", "tokenizers", "safetensors")
+_MANIFESTS = {"snapshot": "manifest.json"}
+"""What a stage's document is called in the run, where not STAGE.json."""
+_FILES = ("report.html", "history.jsonl")
+"""Files of a stage that are evidence; its data stays in the store."""
+
+
+def publish_evidence(settings: Settings, mlflow_run: str, inputs: Inputs) -> None:
+    """Parameters, metrics by step, and each stage's document and report."""
+    log_params(settings, mlflow_run, params(inputs))
+    if "train" in inputs:
+        _publish_history(settings, mlflow_run, inputs.artifact("train"))
+    if "evaluate" in inputs:
+        last = inputs.artifact("train").document["value"].get("steps", 0) if "train" in inputs else 0
+        report = inputs.artifact("evaluate").document["value"]
+        log_metrics(settings, mlflow_run, [{"step": last, **{name: report[name] for name in HEADLINE}}])
+    with tempfile.TemporaryDirectory() as folder:
+        for stage, artifact in inputs.items():
+            _collect(stage, artifact, Path(folder))
+        with mlflow_answers():
+            client(settings).log_artifacts(mlflow_run, folder)
+
+
+def publish_verdict(settings: Settings, mlflow_run: str, verdict: Verdict) -> None:
+    templates = Environment(
+        loader=PackageLoader("theta_ml.registry"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    html = templates.get_template("verdict.html").render(verdict=verdict)
+    with mlflow_answers():
+        client(settings).log_text(mlflow_run, json.dumps(asdict(verdict), indent=2), "verdict/verdict.json")
+        client(settings).log_text(mlflow_run, html, "verdict/verdict.html")
+
+
+def register_candidate(settings: Settings, mlflow_run: str, train: Artifact, month: str) -> int:
+    """The candidate's version, with the alias `challenger`; where an earlier attempt registered it, that one."""
+    mlflow, name = client(settings), settings.registered_model
+    with mlflow_answers():
+        found = _registered(settings, mlflow_run, train.key)
+        if found is None:
+            _ensure_registered_model(settings)
+            found = mlflow.create_model_version(
+                name,
+                source=_publish_model(settings, mlflow_run, train),
+                run_id=mlflow_run,
+                tags={MONTH: month, KEY: train.key, URI: train.uri},
+                await_creation_for=0,
+            )
+        mlflow.set_registered_model_alias(name, CHALLENGER, found.version)
+    return int(found.version)
+
+
+def comparison_url(settings: Settings, candidate_run: str, champion_run: str | None) -> str | None:
+    """MLflow's page that shows both runs side by side, or the candidate's own; None where the server has no pages."""
+    base = settings.require_mlflow().rstrip("/")
+    if not base.startswith("http"):
+        return None
+    experiment = _experiment(settings, candidate_run)
+    if champion_run is None:
+        return f"{base}/#/experiments/{experiment}/runs/{candidate_run}"
+    experiments = sorted({experiment, _experiment(settings, champion_run)})
+    runs = quote(json.dumps([candidate_run, champion_run], separators=(",", ":")))
+    return f"{base}/#/compare-runs?runs={runs}&experiments={quote(json.dumps(experiments, separators=(',', ':')))}"
+
+
+def _experiment(settings: Settings, mlflow_run: str) -> str:
+    with mlflow_answers():
+        return str(client(settings).get_run(mlflow_run).info.experiment_id)
+
+
+def _publish_history(settings: Settings, mlflow_run: str, train: Artifact) -> None:
+    history = train.path / "history.jsonl"
+    if not history.exists():
+        raise StageFailed(f"{train.uri} has no history.jsonl; clear `train`")
+    rows: list[dict[str, Any]] = [json.loads(line) for line in history.read_text().splitlines() if line.strip()]
+    replay(settings, mlflow_run, rows)
+
+
+def _collect(stage: str, artifact: Artifact, folder: Path) -> None:
+    place = folder / stage
+    place.mkdir()
+    shutil.copyfile(artifact.path / DOCUMENT, place / _MANIFESTS.get(stage, f"{stage}.json"))
+    for name in _FILES:
+        if (artifact.path / name).exists():
+            shutil.copyfile(artifact.path / name, place / name)
+
+
+def _publish_model(settings: Settings, mlflow_run: str, train: Artifact) -> str:
+    """Uploads the model in MLflow's form; its URI. A path of its own for each training: a version never changes."""
+    import mlflow.pyfunc
+
+    place = f"model-{train.key[:8]}"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        mlflow.pyfunc.save_model(
+            path=path,
+            python_model=str(Path(__file__).with_name("text_model.py")),
+            artifacts={"model": str(train.path / "model")},
+            pip_requirements=[f"{package}=={installed(package)}" for package in _REQUIREMENTS],
+        )
+        client(settings).log_artifacts(mlflow_run, str(path), place)
+    return f"runs:/{mlflow_run}/{place}"
+
+
+def _registered(settings: Settings, mlflow_run: str, key: str) -> "ModelVersion | None":
+    versions = client(settings).search_model_versions(
+        f"name = '{settings.registered_model}' and run_id = '{mlflow_run}'"
+    )
+    return next((version for version in versions if version.tags.get(KEY) == key), None)
+
+
+def _ensure_registered_model(settings: Settings) -> None:
+    from mlflow.exceptions import MlflowException
+
+    if registered_model(settings) is not None:
+        return
+    try:
+        client(settings).create_registered_model(settings.registered_model)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
