@@ -139,9 +139,14 @@ class _Start:
             self.start(name)
 
     def _migrate_theta(self) -> None:
-        from theta_ml.landing.migrations import migrate
+        import psycopg
 
-        applied = migrate(self.written["database_url"])
+        from theta_ml.landing.migrations import MigrationError, migrate
+
+        try:
+            applied = migrate(self.written["database_url"])
+        except (MigrationError, psycopg.Error) as error:
+            raise StackError(f"theta's own database: {error}") from error
         self.report("theta database", f"{len(applied)} migrations applied" if applied else "up to date")
 
     def wait(self, *names: str) -> None:

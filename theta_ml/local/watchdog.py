@@ -31,10 +31,10 @@ INTERVAL = 5.0
 """Seconds between two rounds."""
 
 START_UP = 90.0
-"""Seconds after its start in which a service may be unwell."""
+"""Seconds that a service has to become well for the first time."""
 
-UNWELL = 30.0
-"""Seconds that a service may be unwell before it is restarted."""
+UNWELL = 20.0
+"""Seconds that it may then be unwell before it is restarted; a late heartbeat has been late for 30 already."""
 
 QUEUED = 45.0
 """Seconds that a task may wait in the executor while a slot is free."""
@@ -47,16 +47,21 @@ _EXECUTOR = "airflow worker -- LocalExecutor"
 
 @dataclass
 class Patience:
-    """Since when each service has been unwell; says when it has been so for too long."""
+    """Since when each process has been unwell; says when it has been so for too long."""
 
     since: dict[str, float] = field(default_factory=dict)
+    grown: dict[str, int] = field(default_factory=dict)
+    """Pid of each service that has been well once: its start is over."""
 
-    def exhausted(self, name: str, fault: str | None, uptime: float, now: float) -> bool:
+    def exhausted(self, state: ProgramState, fault: str | None, now: float) -> bool:
         """Note a probe's answer. True where the service is to be restarted."""
-        if fault is None or uptime < START_UP:
-            self.since.pop(name, None)
+        if fault is None:
+            self.grown[state.name] = state.pid
+        starting = self.grown.get(state.name) != state.pid and now - state.started < START_UP
+        if fault is None or starting:
+            self.since.pop(state.name, None)
             return False
-        return now - self.since.setdefault(name, now) >= UNWELL
+        return now - self.since.setdefault(state.name, now) >= UNWELL
 
 
 @dataclass
@@ -70,22 +75,18 @@ class Watchdog:
 
     def round(self) -> None:
         states = self.supervisor.states()
-        for state in states.values():
-            if state.state not in RUNNING:
-                continue  # stopped by hand, or not started yet
-            self._look_at(state, states)
+        for name in self.plan.services:
+            if states[name].pid and states[name].state in RUNNING:  # else it was stopped by hand
+                self._look_at(states[name])
         if states["scheduler"].pid:
             self._look_at_queue(states["scheduler"])
             reap_idle_workers(self.plan.layout, states["scheduler"].pid)
 
-    def _look_at(self, state: ProgramState, states: dict[str, ProgramState]) -> None:
-        if not state.pid:
-            return
+    def _look_at(self, state: ProgramState) -> None:
         fault = self.probes.check(state.name, state.started)
-        now = time.time()
         if fault and self._blameless(state.name):
             return  # nobody's heart beats without the database; the database itself is looked at
-        if self.patience.exhausted(state.name, fault, now - state.started, now):
+        if self.patience.exhausted(state, fault, time.time()):
             self._restart(state, fault or "")
 
     def _blameless(self, name: str) -> bool:
@@ -96,6 +97,7 @@ class Watchdog:
             waited, running = self.probes.oldest_queued()
         except psycopg.OperationalError:
             return  # the database's own probe says so
+        # A scheduler that has just started first waits for its predecessor's tasks to be given up.
         if running < SLOTS and waited > QUEUED and time.time() - scheduler.started > START_UP:
             self._restart(scheduler, f"a task has been queued for {waited:.0f} s with {SLOTS - running} slots free")
 
