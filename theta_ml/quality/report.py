@@ -1,0 +1,30 @@
+"""Pages that hold everything they show: no script, no font, no picture from elsewhere."""
+
+from pathlib import Path
+from typing import Any
+
+from theta_ml.quality.suite import shown
+
+
+def write_report(path: Path, report: Any) -> None:
+    """Writes a ValidationReport as a page."""
+    _render(path, "validation.html", report=report, shown=_shown)
+
+
+def write_note(path: Path, title: str, sentence: str) -> None:
+    """A page for when there is only a sentence to show."""
+    _render(path, "note.html", title=title, sentence=sentence)
+
+
+def _render(path: Path, template: str, **values: Any) -> None:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(loader=PackageLoader("theta_ml.quality"), autoescape=True, undefined=StrictUndefined)
+    path.write_text(environment.get_template(template).render(**values), encoding="utf-8")
+
+
+def _shown(observed: float | str | None, expected: str) -> str:
+    """The observed value in the unit that its bound is written in."""
+    if observed is None:
+        return "–"
+    return shown(observed, "share" if "%" in expected or expected == "none" else "number")

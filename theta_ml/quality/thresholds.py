@@ -1,0 +1,95 @@
+"""Every threshold of this room. All are parameters of their stages: `theta stage validate --set max_same_reply=0.2`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ValidateSpec:
+    """The thresholds that the suites refer to by name. Shares are 0-1."""
+
+    month: str
+    """Month to judge."""
+    min_conversations: int = 20
+    """Fewer can neither be judged nor compared."""
+    lowest_volume: float = 0.6
+    """Of the median of the months before: under it, part of the feed is gone. Uneven feeds get more room."""
+    lowest_volume_unsure: float = 0.25
+    """The same where fewer than three months came before."""
+    highest_volume: float = 10.0
+    """Of the median of the months before: over it, something landed again and again."""
+    history_months: int = 3
+    """Months before whose replies and conversations this month is compared with."""
+    reply_length_factor: float = 2.5
+    """How many times longer or shorter the median reply may be than in the months before."""
+    min_with_reply: float = 0.5
+    """Conversations with at least one reply: without one there is nothing to learn."""
+    min_starts_with_user: float = 0.5
+    """Conversations whose first speaker is a user; fewer, and the roles are probably swapped."""
+    min_median_turns: float = 1.0
+    """Messages of the median conversation, at least."""
+    max_median_turns: float = 200.0
+    """Messages of the median conversation, at most: more, and conversations have run together."""
+    max_duplicate_conversations: float = 0.1
+    """Conversations that say word for word what another of the month says."""
+    max_replayed_conversations: float = 0.2
+    """Conversations that say word for word what one of the months before says."""
+    max_same_reply: float = 0.1
+    """The most frequent reply, numbers aside; 6 % is the most seen in a healthy corpus of order confirmations."""
+    max_same_length: float = 0.15
+    """Replies of 20 characters or more that have the most frequent length: more, and something cuts them."""
+    max_error_replies: float = 0.03
+    """Replies that are a server's error message."""
+    max_blank_replies: float = 0.1
+    """Replies without a letter or digit; lone smileys and question marks are up to 2 % of real chats."""
+    max_echoes: float = 0.1
+    """Replies that repeat the message before; up to 2 % where people greet each other."""
+    max_mojibake: float = 0.02
+    """Messages read in the wrong encoding."""
+    max_lost_characters: float = 0.03
+    """Messages with characters that a conversion lost; up to 1 % of real chats look so by accident."""
+    max_control_characters: float = 0.02
+    """Messages with control or private-use characters."""
+    max_machine_output: float = 0.03
+    """Messages that are HTML, JSON or encoded data."""
+    min_rating: float = -1.0
+    """Lowest rating that makes sense: thumbs are -1 or 1, stars 1 to 5."""
+    max_rating: float = 5.0
+    """Highest rating that makes sense."""
+    suites: str = ""
+    """Key of the suites' text, filled in by the stage: an edited suite judges anew."""
+
+
+@dataclass(frozen=True)
+class DriftSpec:
+    """What is compared, and from where on it counts. Shares are 0-1."""
+
+    month: str
+    """Month to compare with the newest one before it that has enough conversations."""
+    min_conversations: int = 20
+    """Of either month; fewer say nothing."""
+    sample: int = 2000
+    """Conversations of each month that are compared, at the most."""
+    seed: int = 0
+    """Of the sample and of the shuffles."""
+    shuffles: int = 400
+    """Random deals of both months' rows, from which each column's chance distance comes."""
+    chance: float = 0.995
+    """Quantile of the chance distances that a distance must exceed."""
+    wasserstein: float = 0.2
+    """Least Wasserstein distance of a number that counts, in standard deviations of the reference."""
+    jensen_shannon: float = 0.15
+    """Least Jensen-Shannon distance of a category that counts (0 to 0.83)."""
+    vocabulary: float = 0.1
+    """Least Jensen-Shannon distance of the words: common words never change."""
+    vocabulary_size: int = 200
+    """Words compared: those that most conversations use."""
+    drifted_share: float = 0.15
+    """Share of the columns that must drift for the month to have drifted: two of twelve."""
+    broken_rise: float = 0.25
+    """Rise of a share of damage (0.25: from 1 % to 26 %) that says the feed is broken, whatever else is alike."""
+    broken_share: float = 0.8
+    """Share of the columns that drift where a whole new source arrived, or the feed broke; the next field tells."""
+    broken_rise_with_drift: float = 0.1
+    """Rise of a share of damage that says the feed is broken where `broken_share` of the columns drifted."""
+    unanswered_rise: float = 0.5
+    """Rise of the share of conversations without a reply that says the feed is broken; it varies by nature."""
