@@ -50,10 +50,11 @@ def start(airflow: Airflow, parameters: dict[str, Any]) -> dict[str, Any]:
 
 def follow(airflow: Airflow, settings: Settings, begun: dict[str, Any]) -> dict[str, Any]:
     """The same with the `state` the run ended in and its `decision`, a row of the ledger or None."""
-    from theta_ml.registry.ledger import decision_of_run
+    from theta_ml.registry.ledger import outcome_of, row
 
     state = watch(airflow, begun["run_id"], begun["month"])
-    return begun | {"state": state, "decision": decision_of_run(settings, begun["run_id"])}
+    entry = outcome_of(settings, begun["run_id"])
+    return begun | {"state": state, "decision": row(entry) if entry else None}
 
 
 def watch(airflow: Airflow, run_id: str, title: str, dag: str = DAG) -> str:

@@ -1,7 +1,6 @@
 """`theta ledger` and `theta champion`."""
 
 import json
-from dataclasses import asdict
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -14,20 +13,16 @@ from theta_ml.settings import load_settings
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 def ledger(as_json: bool) -> None:
     """What was decided for each run, and why; newest last."""
-    from theta_ml.registry.ledger import decisions, open_ledger
+    from theta_ml.registry.ledger import decisions, open_ledger, row
 
     with open_ledger(load_settings()) as connection:
-        rows = [_row(asdict(entry)) for entry in decisions(connection)]
+        rows = [row(entry) for entry in decisions(connection)]
     if as_json:
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     elif rows:
         _print(rows)
     else:
         click.echo("No run has decided yet. `theta retrain --month YYYY-MM --bootstrap` makes the first champion.")
-
-
-def _row(entry: dict[str, Any]) -> dict[str, Any]:
-    return {**entry, "decided_at": entry["decided_at"].astimezone(UTC).isoformat()}
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
@@ -69,17 +64,17 @@ _TICK = timedelta(microseconds=1)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON; null where there was none.")
 def champion(at: datetime | None, as_json: bool) -> None:
     """Which model is, or was, in production."""
-    from theta_ml.registry.ledger import last_crowning, open_ledger
+    from theta_ml.registry.ledger import last_crowning, open_ledger, row
 
     with open_ledger(load_settings()) as connection:
         entry = last_crowning(connection, at)
-    row = entry and {"version": entry.champion_after, **_row(asdict(entry))}
+    found = entry and {"version": entry.champion_after, **row(entry)}
     if as_json:
-        click.echo(json.dumps(row, indent=2, ensure_ascii=False))
-    elif row:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    elif found:
         click.echo(
-            f"version {row['version']}, trained up to {row['month']}, champion since {row['decided_at'][:19]} UTC"
+            f"version {found['version']}, trained up to {found['month']}, champion since {found['decided_at'][:19]} UTC"
         )
-        click.echo(row["sentence"])
+        click.echo(found["sentence"])
     else:
         click.echo("There was no champion then." if at else "There is no champion yet; `theta retrain --bootstrap`.")

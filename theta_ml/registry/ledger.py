@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any, LiteralString
 
 import psycopg
@@ -34,6 +34,12 @@ class Entry:
     numbers: dict[str, Any]
     decided_at: datetime | None = None
     """The database's clock; None until the row is written."""
+
+
+def row(entry: Entry) -> dict[str, Any]:
+    """The entry as `theta ledger --json` shows it."""
+    assert entry.decided_at is not None, "only what was written has a row"
+    return asdict(entry) | {"decided_at": entry.decided_at.astimezone(UTC).isoformat()}
 
 
 _SELECT = (
@@ -84,6 +90,12 @@ def decision_of(connection: psycopg.Connection, run_id: str) -> Entry | None:
 
 def failure_of(connection: psycopg.Connection, run_id: str) -> Entry | None:
     return _first(connection, "WHERE run_id = %s AND decision = 'failed'", [run_id])
+
+
+def outcome_of(settings: Settings, run_id: str) -> Entry | None:
+    """What the run came to: its decision, else its failure, else None."""
+    with open_ledger(settings) as connection:
+        return decision_of(connection, run_id) or failure_of(connection, run_id)
 
 
 def last_crowning(connection: psycopg.Connection, at: datetime | None = None) -> Entry | None:
