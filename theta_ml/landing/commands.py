@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from theta_ml.month import Month
+
 if TYPE_CHECKING:
     from theta_ml.landing.importing import FileImport, Importer, Progress
 
@@ -108,3 +110,33 @@ def _print(imports: Iterable["FileImport"], as_json: bool) -> None:
             click.echo(f"  {lines:,} × {reason}")
         if row["rejected"]:
             click.echo(f"  kept in rejected_rows WHERE batch_id = {row['batch_id']}")
+
+
+def _month(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        return str(Month.parse(value))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command()
+@click.option("--months", type=click.IntRange(min=1, max=120), default=4, show_default=True)
+@click.option("--seed", default=7, show_default=True, help="The same seed lands the same conversations.")
+@click.option("--start", default=DEFAULT_START, show_default=True, callback=_month, help="First month, YYYY-MM.")
+@click.option("--json", "as_json", is_flag=True, help="Print what landed as JSON.")
+def simulate(months: int, seed: int, start: str, as_json: bool) -> None:
+    """Land months of plausible conversations, for a demo.
+
+    A normal month, one whose topics drift, one whose feed is damaged, a quiet one; then again. Simulating again with
+    the same seed adds nothing. The files stay in $THETA_HOME/simulated.
+    """
+    from theta_ml.landing.simulation import month_lines
+    from theta_ml.settings import load_settings
+
+    folder = load_settings().home / "simulated"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _importer(None, None, as_json) as (importer, progress):
+        for index in range(months):
+            path = folder / f"seed-{seed}-{Month.parse(start).shift(index)}.jsonl"
+            path.write_text("".join(f"{line}\n" for line in month_lines(Month.parse(start), index, seed)))
+            importer.run(path, progress(path.name))
