@@ -40,19 +40,22 @@ class Evidence:
 def gate(evidence: Evidence) -> Verdict:
     """Decision: `blocked` where the data said no, `evaluated` where the champion has seen newer data, `rejected` where
     any other check failed, else `promoted`, or `bootstrap` for the first champion."""
-    data, rest = _data(evidence), [*_absolute(evidence), *_relative(evidence), *_slices(evidence)]
-    time = _time(evidence)
-    first = evidence.champion_version is None
+    data, rest, time = (
+        _data(evidence),
+        [*_absolute(evidence), *_relative(evidence), *_slices(evidence)],
+        _time(evidence),
+    )
     if not _all(data):
-        decision = "blocked"
+        decision, reasons = "blocked", data
+        rest = rest if evidence.evaluation else []  # nothing was trained: what it would have made is not missing
     elif not time.passed:
-        decision = "evaluated"
-    elif not _all(rest):
-        decision = "rejected"
+        decision, reasons = "evaluated", [time]
     else:
-        decision = "bootstrap" if first else "promoted"
+        yes = "bootstrap" if evidence.champion_version is None else "promoted"
+        decision, reasons = (yes if _all(rest) else "rejected"), rest
+    failed = [check for check in reasons if not check.passed]
+    text = sentence(decision, failed, evidence.month, evidence.evaluation, evidence.thresholds.min_effect)
     checks = [*data, *rest, time]
-    text = sentence(decision, checks, evidence.month, evidence.evaluation, evidence.thresholds.min_effect)
     return Verdict(evidence.month, decision, text, checks, champion_before=evidence.champion_version)
 
 

@@ -6,21 +6,29 @@ from theta_ml.evaluation.verdict import Check
 _MINUS = "−"
 
 
-def sentence(decision: str, checks: list[Check], month: str, report: EvaluationReport | None, min_effect: float) -> str:
-    """For example "Promoted: 2.41 bits per byte on 122 test conversations against 2.79 of version 1; …"."""
-    failed = [check for check in checks if not check.passed]
+def sentence(decision: str, failed: list[Check], month: str, report: EvaluationReport | None, min_effect: float) -> str:
+    """For example "Promoted: 2.41 bits per byte on 122 test conversations against 2.79 of version 1; …".
+
+    `failed` are the checks that made the decision a no.
+    """
     if decision == "blocked":
         return f"Blocked: {_faults(failed)}."
+    if decision == "rejected":
+        return _rejected(failed, report, min_effect)
     if decision == "evaluated":
-        time = next(check for check in failed if check.name == "time")
-        wanted = f"data up to {time.threshold}" if time.threshold else "the champion's month to be known"
-        measured = f" ({_scores(report)})" if report and report.candidate_bpb is not None else ""
-        return f"Evaluated, not promoted: its data ends with {month}, and promotion asks for {wanted}{measured}."
-    if decision in ("promoted", "bootstrap"):
-        assert report is not None
-        first = "" if decision == "promoted" else "; the first champion, as asked for"
-        return f"{decision.capitalize()}: {_scores(report)}{_difference(report, min_effect)}{first}."
-    return _rejected(failed, report, min_effect)
+        return f"Evaluated, not promoted: {_too_old(failed[0], month)}{_aside(report)}."
+    assert report is not None, "the gate promotes nothing that was not evaluated"
+    first = "" if decision == "promoted" else "; the first champion, as asked for"
+    return f"{decision.capitalize()}: {_scores(report)}{_difference(report, min_effect)}{first}."
+
+
+def _too_old(time: Check, month: str) -> str:
+    wanted = f"data up to {time.threshold}" if time.threshold else "the champion's month to be known"
+    return f"its data ends with {month}, and promotion asks for {wanted}"
+
+
+def _aside(report: EvaluationReport | None) -> str:
+    return f" ({_scores(report)})" if report and report.candidate_bpb is not None else ""
 
 
 def _rejected(failed: list[Check], report: EvaluationReport | None, min_effect: float) -> str:

@@ -1,0 +1,203 @@
+import json
+import threading
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.registry.pipeline import HISTORY, Pipeline
+from theta_ml.registry import settle
+from theta_ml.registry.ledger import Entry
+from theta_ml.stage import StageFailed, StageRetry, StageSkipped
+from theta_ml.tracking import client
+
+
+def _brief(entry: Entry) -> tuple[str, str, int | None, int | None, int | None]:
+    return entry.month, entry.decision, entry.candidate_version, entry.champion_before, entry.champion_after
+
+
+def test_bootstrap_promotion_and_rejection(pipeline: Pipeline) -> None:
+    first = pipeline.crown("2026-01", "run-1", "a")
+    second = pipeline.crown("2026-02", "run-2", "b")
+    assert (first.version, second.version, second.month) == (1, 2, "2026-02")
+    uris = pipeline.run("2026-03", second, "c", interval_high=0.1)
+    decided = pipeline.decide("2026-03", "run-3", uris)
+    with pytest.raises(StageSkipped, match="rejected"):
+        pipeline.promote("2026-03", "run-3", uris, decided)
+    assert pipeline.champion == second
+    assert [_brief(entry) for entry in pipeline.ledger] == [
+        ("2026-01", "bootstrap", 1, None, 1),
+        ("2026-02", "promoted", 2, 1, 2),
+        ("2026-03", "rejected", 3, 2, 2),
+    ]
+    rejected = pipeline.ledger[-1]
+    assert rejected.sentence == decided.document["value"]["sentence"]
+    assert rejected.numbers["candidate_bpb"] == 2.41
+    assert [check["name"] for check in rejected.numbers["checks"] if not check["passed"]] == ["difference, upper end"]
+
+
+def test_what_mlflow_then_holds(pipeline: Pipeline) -> None:
+    champion = pipeline.crown("2026-01", "it's run 1", "a")
+    uris = pipeline.run("2026-02", champion, "b", interval_high=0.1)
+    verdict = pipeline.decide("2026-02", "run-2", uris).document["value"]
+    mlflow = client(pipeline.settings)
+    run = mlflow.get_run(verdict["mlflow_run_id"])
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "2026-02")
+    assert run.data.params["train.learning_rate"] == "5e-05"
+    assert run.data.params["snapshot.new_conversations"] == "500"
+    assert run.data.tags["theta.decision"] == "rejected"
+    assert run.data.metrics["candidate_bpb"] == 2.41
+    points = mlflow.get_metric_history(run.info.run_id, "train_loss")
+    assert sorted((point.step, point.value) for point in points) == [(h["step"], h["train_loss"]) for h in HISTORY]
+    files = {file.path for folder in ("snapshot", "validate", "drift", "verdict") for file in
+             mlflow.list_artifacts(run.info.run_id, folder)}  # fmt: skip
+    assert {"snapshot/manifest.json", "validate/report.html", "drift/report.html", "verdict/verdict.html"} <= files
+    model = pipeline.settings.registered_model
+    version = mlflow.get_model_version(model, "2")
+    assert version.tags["theta.sentence"] == verdict["sentence"]
+    assert mlflow.get_registered_model(model).aliases == {"champion": "1", "challenger": "2"}
+    assert verdict["champion_mlflow_run_id"] == mlflow.get_model_version(model, "1").run_id
+
+
+def test_the_comparison_names_both_runs_and_opens(pipeline: Pipeline) -> None:
+    champion = pipeline.crown("2026-01", "run-1", "a")
+    uris = pipeline.run("2026-02", champion, "b", interval_high=0.1)
+    verdict = pipeline.decide("2026-02", "run-2", uris).document["value"]
+    url = httpx.URL(verdict["comparison_url"])
+    assert httpx.get(url).is_success
+    query = httpx.QueryParams(url.fragment.partition("?")[2])
+    assert url.fragment.startswith("/compare-runs")
+    assert json.loads(query["runs"]) == [verdict["mlflow_run_id"], verdict["champion_mlflow_run_id"]]
+
+
+def test_running_again_changes_nothing(pipeline: Pipeline) -> None:
+    champion = pipeline.crown("2026-01", "run-1", "a")
+    uris = pipeline.run("2026-02", champion, "b")
+    decided = pipeline.decide("2026-02", "run-2", uris)
+    again = pipeline.decide("2026-02", "run-2", uris)
+    assert again.document["value"]["candidate_version"] == decided.document["value"]["candidate_version"] == 2
+    promoted = pipeline.promote("2026-02", "run-2", uris, decided)
+    assert pipeline.promote("2026-02", "run-2", uris, decided).document == promoted.document
+    assert pipeline.decide("2026-02", "run-2", uris).document["value"]["decision"] == "promoted"
+    assert [entry.run_id for entry in pipeline.ledger] == ["run-1", "run-2"]
+    points = client(pipeline.settings).get_metric_history(decided.document["value"]["mlflow_run_id"], "train_loss")
+    assert len(points) == len(HISTORY)
+
+
+def test_a_run_that_has_decided_sees_the_champion_it_was_compared_with(pipeline: Pipeline) -> None:
+    from theta_ml.evaluation.evaluate import EvaluateSpec
+    from theta_ml.registry.champion import resolve_champion
+    from theta_ml.stage import Inputs
+
+    first = pipeline.crown("2026-01", "run-1", "a")
+    second = pipeline.crown("2026-02", "run-2", "b")
+
+    def seen(run_id: str, month: str) -> Any:
+        return resolve_champion(EvaluateSpec(month), Inputs(), pipeline.settings, run_id).champion
+
+    assert seen("run-1", "2026-01") is None
+    assert seen("run-2", "2026-02") == first
+    assert seen("run-3", "2026-03") == second
+
+
+def test_a_run_cannot_decide_on_two_months(pipeline: Pipeline) -> None:
+    pipeline.crown("2026-01", "by-hand", "a")
+    with pytest.raises(StageFailed, match="2026-01 already"):
+        pipeline.decide("2026-02", "by-hand", pipeline.run("2026-02", pipeline.champion, "b"))
+
+
+def test_a_blocked_month_has_a_row_and_evidence_but_no_version(pipeline: Pipeline) -> None:
+    champion = pipeline.crown("2026-01", "run-1", "a")
+    verdict = pipeline.decide("2026-02", "run-2", pipeline.data("2026-02", passed=False)).document["value"]
+    assert verdict["sentence"] == "Blocked: 4 conversations have no assistant."
+    assert _brief(pipeline.ledger[-1]) == ("2026-02", "blocked", None, champion.version, champion.version)
+    assert client(pipeline.settings).get_run(verdict["mlflow_run_id"]).info.status == "FINISHED"
+
+
+def test_a_backfilled_month_is_recorded_not_promoted(pipeline: Pipeline) -> None:
+    champion = pipeline.crown("2026-03", "run-1", "a")
+    verdict = pipeline.decide("2026-02", "run-2", pipeline.run("2026-02", champion, "b")).document["value"]
+    assert verdict["decision"] == "evaluated"
+    assert pipeline.champion == champion
+
+
+def test_a_champion_that_changed_meanwhile_is_not_replaced_unmeasured(pipeline: Pipeline) -> None:
+    champion = pipeline.crown("2026-01", "run-1", "a")
+    slow = pipeline.run("2026-02", champion, "slow")
+    decided = pipeline.decide("2026-02", "run-slow", slow)
+    newer = pipeline.crown("2026-03", "run-3", "c")
+    with pytest.raises(StageFailed, match="clear `evaluate`"):
+        pipeline.promote("2026-02", "run-slow", slow, decided)
+    assert pipeline.champion == newer
+    # What the message asks for: evaluated against the new champion, the run ends, once, and promotes nothing.
+    again = pipeline.run("2026-02", newer, "slow")
+    assert pipeline.decide("2026-02", "run-slow", again).document["value"]["decision"] == "evaluated"
+    assert [entry.run_id for entry in pipeline.ledger] == ["run-1", "run-3", "run-slow"]
+
+
+@pytest.mark.parametrize("moment", ["before the alias", "before the commit"])
+def test_a_crash_in_the_middle_of_promotion_is_healed(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    first = pipeline.crown("2026-01", "run-1", "a")
+    uris = pipeline.run("2026-02", first, "b")
+    decided = pipeline.decide("2026-02", "run-2", uris)
+    crown = settle._crown
+
+    def crash(*arguments: Any) -> None:
+        if moment == "before the commit":
+            crown(*arguments)
+        raise SystemExit(137)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(settle, "_crown", crash)
+        with pytest.raises(SystemExit):
+            pipeline.promote("2026-02", "run-2", uris, decided)
+    assert [entry.run_id for entry in pipeline.ledger] == ["run-1"]  # no row of a change that did not end
+    pipeline.promote("2026-02", "run-2", uris, decided)
+    assert pipeline.champion is not None
+    assert pipeline.champion.version == 2
+    assert _brief(pipeline.ledger[-1]) == ("2026-02", "promoted", 2, 1, 2)
+
+
+def test_an_alias_that_was_lost_is_set_again_from_the_ledger(pipeline: Pipeline) -> None:
+    champion = pipeline.crown("2026-01", "run-1", "a")
+    uris = pipeline.run("2026-01", None, "a")
+    client(pipeline.settings).delete_registered_model_alias(pipeline.settings.registered_model, "champion")
+    decided = pipeline.decide("2026-01", "run-1", uris, bootstrap=True)
+    pipeline.promote("2026-01", "run-1", uris, decided)
+    assert pipeline.champion == champion
+
+
+def test_of_two_promotions_at_once_one_wins(pipeline: Pipeline) -> None:
+    champion = pipeline.crown("2026-01", "run-1", "a")
+    runs = {name: pipeline.run("2026-02", champion, name) for name in ("left", "right")}
+    decided = {name: pipeline.decide("2026-02", name, uris) for name, uris in runs.items()}
+    start, outcomes = threading.Barrier(2), dict[str, str]()
+
+    def promote(name: str) -> None:
+        start.wait()
+        try:
+            pipeline.promote("2026-02", name, runs[name], decided[name])
+            outcomes[name] = "promoted"
+        except StageFailed:
+            outcomes[name] = "failed"
+
+    threads = [threading.Thread(target=promote, args=[name]) for name in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes.values()) == ["failed", "promoted"]
+    winner = next(name for name, outcome in outcomes.items() if outcome == "promoted")
+    assert [entry.run_id for entry in pipeline.ledger] == ["run-1", winner]
+    assert pipeline.champion is not None
+    assert pipeline.champion.version == pipeline.ledger[-1].champion_after
+
+
+def test_mlflow_away_is_a_retry_and_leaves_nothing(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    gone = pipeline.settings.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})
+    with pytest.raises(StageRetry, match="MLflow did not answer"):
+        Pipeline(gone).decide("2026-01", "run-1", pipeline.data("2026-01"))
+    assert pipeline.ledger == []
