@@ -36,7 +36,7 @@ START_UP = 90.0
 UNWELL = 20.0
 """Seconds that it may then be unwell before it is restarted; a late heartbeat has been late for 30 already."""
 
-QUEUED = 45.0
+QUEUED = 30.0
 """Seconds that a task may wait in the executor while a slot is free."""
 
 SLOTS = 4
