@@ -1,0 +1,131 @@
+"""What a preset means for the model and its training; `theta_ml.corpus.shapes` says what it means for the corpus."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from theta_ml.corpus.tokenizer import ChatTokenizer
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Size of the decoder."""
+
+    hidden_size: int
+    layers: int
+    heads: int
+    intermediate_size: int
+    """Width of the SwiGLU; 8/3 of hidden_size gives it the parameters of a plain block of 4."""
+    dropout: float = 0.2
+    """On embeddings and residuals; none on attention."""
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.heads or self.hidden_size // self.heads % 2:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} over {self.heads} heads: choose heads so that each has an even width "
+                f"(rotary positions turn pairs)"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}: choose 0 to less than 1")
+
+    def config(self, tokenizer: "ChatTokenizer", max_length: int) -> dict[str, Any]:
+        """Arguments of ThetaConfig."""
+        return {
+            "vocab_size": tokenizer.vocabulary,
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "max_position_embeddings": max_length,
+            "dropout": self.dropout,
+            "pad_token_id": tokenizer.pad,
+            "bos_token_id": tokenizer.begin,
+            "eos_token_id": tokenizer.end,
+        }
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a preset is trained."""
+
+    rows_per_step: int
+    """Rows behind one optimizer step."""
+    rows_at_once: int
+    """Rows that fit in memory; the rest of a step is accumulated."""
+    epochs: int
+    """Most passes over the corpus."""
+    max_steps: int
+    """Fewer passes where they would take more steps than this."""
+    rate_scratch: float
+    """Peak learning rate from random weights."""
+    rate_champion: float
+    """Peak learning rate from a champion's weights."""
+    warmup: float = 0.15
+    """Share of the steps over which the rate rises; it then falls to 0 by a cosine."""
+    weight_decay: float = 0.01
+    """Of matrices; norms have none."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    validation_rows: int = 512
+    """Most rows of the validation split that each epoch is judged on."""
+    checkpoint_seconds: float = 60.0
+    """Most work that a crash may cost."""
+    compile: bool = False
+    """Compile the backbone; pays from some minutes of training on."""
+
+    def __post_init__(self) -> None:
+        if self.rows_per_step % self.rows_at_once:
+            raise ValueError(
+                f"rows_per_step {self.rows_per_step} is no multiple of rows_at_once {self.rows_at_once}: "
+                f"choose rows_at_once as a divisor"
+            )
+        if self.epochs < 1 or self.max_steps < 1:
+            raise ValueError(f"epochs {self.epochs} and max_steps {self.max_steps}: choose at least 1 of each")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup is {self.warmup}: choose a share of the steps, for example 0.15")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model and how it is trained."""
+
+    name: str
+    shape: ModelShape
+    recipe: Recipe
+
+
+TINY = Preset(
+    "tiny",
+    ModelShape(hidden_size=192, layers=4, heads=4, intermediate_size=512, dropout=0.2),
+    Recipe(
+        rows_per_step=8,
+        rows_at_once=8,
+        epochs=4,
+        max_steps=200,
+        rate_scratch=3e-3,
+        rate_champion=1e-3,
+        validation_rows=48,
+        checkpoint_seconds=5.0,
+    ),
+)
+BASE = Preset(
+    "base",
+    ModelShape(hidden_size=768, layers=12, heads=12, intermediate_size=2048),
+    Recipe(
+        rows_per_step=64,
+        rows_at_once=16,
+        epochs=3,
+        max_steps=20_000,
+        rate_scratch=6e-4,
+        rate_champion=5e-5,
+        compile=True,
+    ),
+)
+PRESETS = {preset.name: preset for preset in (TINY, BASE)}
+
+
+def find_preset(name: str) -> Preset:
+    """Raises ValueError that names the presets there are."""
+    if name not in PRESETS:
+        raise ValueError(f"no preset {name!r}: choose {' or '.join(PRESETS)}")
+    return PRESETS[name]

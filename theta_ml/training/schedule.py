@@ -1,0 +1,38 @@
+"""How many steps there are, and the learning rate of each."""
+
+import math
+from dataclasses import dataclass
+
+from theta_ml.training.presets import Recipe
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of a training."""
+
+    steps: int
+    steps_per_epoch: int
+    peak: float
+    """Highest learning rate."""
+    warmup_steps: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, rows: int, peak: float) -> "Plan":
+        per_epoch = math.ceil(rows / recipe.rows_per_step)
+        steps = min(recipe.epochs * per_epoch, recipe.max_steps)
+        return cls(steps, per_epoch, peak, round(recipe.warmup * steps))
+
+    def rate(self, step: int) -> float:
+        """Learning rate of step 0, 1, …: a line up to the peak, then half a cosine down to 0."""
+        if step < self.warmup_steps:
+            return self.peak * (step + 1) / self.warmup_steps
+        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return self.peak * 0.5 * (1 + math.cos(math.pi * done))
+
+    def ends_epoch(self, step: int) -> bool:
+        """Whether an epoch, or the training, is over when `step` steps are done."""
+        return step > 0 and (step % self.steps_per_epoch == 0 or step == self.steps)
+
+    def epoch(self, step: int) -> int:
+        """Epoch, counted from 1, that the step before this one belongs to."""
+        return math.ceil(step / self.steps_per_epoch)
