@@ -14,7 +14,7 @@ import pytest
 from tests.postgres import database_url, empty_database_url, migrated_template, postgres_url  # noqa: F401
 from theta_ml.settings import Settings, load_settings
 
-pytest_plugins = ["tests.postgres"]
+pytest_plugins = ["tests.postgres", "tests.mlflow_server"]
 
 THETA = str(Path(sys.executable).with_name("theta"))
 REPOSITORY = Path(__file__).resolve().parent.parent

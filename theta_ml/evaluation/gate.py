@@ -15,9 +15,16 @@ if TYPE_CHECKING:
     from theta_ml.landing.snapshot import Snapshot
     from theta_ml.quality.drift import DriftReport
     from theta_ml.quality.validate import ValidationReport
-    from theta_ml.training.preflight import PreflightReport
 
 BOOTSTRAP_HINT = "there is no champion yet; run with --bootstrap"
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What the gate reads of a `training.preflight.PreflightReport`, whose module takes 8 s to load torch."""
+
+    passed: bool
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Evidence:
     snapshot: "Snapshot | None" = None
     validation: "ValidationReport | None" = None
     drift: "DriftReport | None" = None
-    preflight: "PreflightReport | None" = None
+    preflight: Preflight | None = None
     evaluation: EvaluationReport | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
 

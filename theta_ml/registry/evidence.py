@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from theta_ml.evaluation.evaluate import EvaluationReport
-from theta_ml.evaluation.gate import Evidence
+from theta_ml.evaluation.gate import Evidence, Preflight
 from theta_ml.stage import Inputs
 
 HEADLINE = (
@@ -26,13 +26,12 @@ def gather(inputs: Inputs, **rest: Any) -> Evidence:
     from theta_ml.landing.snapshot import Snapshot
     from theta_ml.quality.drift import DriftReport
     from theta_ml.quality.validate import ValidationReport
-    from theta_ml.training.preflight import PreflightReport
 
     return Evidence(
         snapshot=inputs.optional("snapshot", Snapshot),
         validation=inputs.optional("validate", ValidationReport),
         drift=inputs.optional("drift", DriftReport),
-        preflight=inputs.optional("preflight", PreflightReport),
+        preflight=inputs.optional("preflight", Preflight),
         evaluation=inputs.optional("evaluate", EvaluationReport),
         **rest,
     )

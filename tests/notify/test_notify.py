@@ -1,0 +1,114 @@
+import json
+import mailbox
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from tests.registry.pipeline import Pipeline
+from theta_ml.cli import theta
+from theta_ml.notify.message import Letter, compose
+from theta_ml.notify.outbox import mark_sent
+from theta_ml.stage import StageFailed, StageSkipped
+
+RUN = "manual__2026-02-01T00:00:00+00:00"
+
+
+def _reject(pipeline: Pipeline) -> str:
+    champion = pipeline.crown("2026-01", "run-1", "a")
+    uris = pipeline.run("2026-02", champion, "b", interval_high=0.1)
+    return pipeline.decide("2026-02", RUN, uris).uri
+
+
+def test_a_rejection_sends_one_mail_that_says_why(pipeline: Pipeline) -> None:
+    decided = _reject(pipeline)
+    notice = pipeline.stage("notify", "2026-02", RUN, [decided]).document["value"]
+    [mail] = pipeline.events.mails
+    verdict = pipeline.store.open(decided).document["value"]
+    assert mail["subject"] == "Theta 2026-02: rejected"
+    assert (mail["to"], mail["sender"]) == ("engineers@theta.test", "theta@theta.test")
+    for body in (mail["text"], mail["html"].replace("&amp;", "&")):
+        assert verdict["sentence"] in body
+        assert "difference, upper end" in body
+        assert "http://airflow.test/dags/theta_retrain/runs/manual__2026-02-01T00%3A00%3A00%2B00%3A00" in body
+        assert verdict["comparison_url"] in body
+    # Until the carrier says that it left, it is said again, under the same name; then no more.
+    pipeline.stage("notify", "2026-02", RUN, [decided])
+    assert [mail["message_id"] for mail in pipeline.events.mails] == [notice["message_id"]] * 2
+    mark_sent(pipeline.settings, notice["message_id"])
+    pipeline.stage("notify", "2026-02", RUN, [decided])
+    assert len(pipeline.events.mails) == 2
+
+
+def test_a_blocked_month_sends_one_too(pipeline: Pipeline) -> None:
+    decided = pipeline.decide("2026-02", RUN, pipeline.data("2026-02", passed=False))
+    pipeline.stage("notify", "2026-02", RUN, [decided.uri])
+    [mail] = pipeline.events.mails
+    assert "Blocked: 4 conversations have no assistant." in mail["text"]
+    assert "The run in MLflow: http" in mail["text"]
+
+
+def test_good_news_needs_nobody(pipeline: Pipeline) -> None:
+    champion = pipeline.crown("2026-03", "run-1", "a")
+    old = pipeline.run("2026-02", champion, "b")
+    evaluated = pipeline.decide("2026-02", "run-2", old)
+    with pytest.raises(StageSkipped, match="backfilled month"):
+        pipeline.stage("notify", "2026-02", "run-2", [evaluated.uri])
+    new = pipeline.run("2026-04", champion, "c")
+    promoted = pipeline.decide("2026-04", "run-3", new)
+    with pytest.raises(StageSkipped, match="nothing that needs a person"):
+        pipeline.stage("notify", "2026-04", "run-3", [promoted.uri])
+    with pytest.raises(StageFailed, match="neither"):
+        pipeline.stage("notify", "2026-04", "run-3", [])
+    assert pipeline.events.mails == []
+
+
+def test_a_failed_run_has_a_row_and_a_mail_and_may_still_decide(pipeline: Pipeline) -> None:
+    champion = pipeline.crown("2026-01", "run-1", "a")
+    for _ in range(2):
+        pipeline.stage("notify", "2026-02", RUN, [], failed="train,profile")
+    failed = pipeline.ledger[-1]
+    assert (failed.decision, failed.champion_after) == ("failed", champion.version)
+    assert failed.sentence == "Failed: the run of 2026-02 stopped in train, profile; the task's log says why."
+    assert "/tasks/train" in pipeline.events.mails[0]["text"]
+    pipeline.crown("2026-02", RUN, "b")  # mended and cleared
+    assert [(entry.run_id, entry.decision) for entry in pipeline.ledger] == [("run-1", "bootstrap"), (RUN, "promoted")]
+    pipeline.stage("notify", "2026-02", RUN, [], failed="profile")
+    assert pipeline.ledger[-1].decision == "promoted"
+
+
+def test_what_stands_in_a_report_cannot_become_markup() -> None:
+    letter = Letter("2026-02", "blocked", "Blocked: <script>alert(1)</script>", "run", [], [])
+    message = compose(letter, "Theta <theta@theta.test>", "a@theta.test, b@theta.test")
+    assert "<script>" not in message.html
+    assert "<script>" in message.text
+    assert message.message_id.endswith("@theta.test>")
+
+
+def _deliver(folder: Path, subject: str, date: str) -> None:
+    message = EmailMessage()
+    message["Subject"], message["From"], message["To"] = subject, "theta@theta.test", "engineers@theta.test"
+    message["Date"], message["Message-ID"] = date, f"<{subject}@theta.test>"
+    message.set_content("Rejected: 2.80 against 2.79 – no.\n\nThe run: http://airflow.test/dags/x/runs/a%3Ab\n")
+    message.add_alternative("<p>Rejected</p>", subtype="html")
+    mailbox.Maildir(folder).add(message)
+
+
+def test_theta_mail_reads_the_mailbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THETA_HOME", str(tmp_path))
+    monkeypatch.delenv("THETA_SMTP_HOST", raising=False)
+    assert "No mail" in CliRunner().invoke(theta, ["mail"]).output
+    _deliver(tmp_path / "mail", "newer", "Tue, 03 Mar 2026 10:00:00 +0000")
+    _deliver(tmp_path / "mail", "older", "Mon, 02 Mar 2026 10:00:00 +0000")
+    rows: list[dict[str, Any]] = json.loads(CliRunner().invoke(theta, ["mail", "--json"]).output)
+    assert [row["subject"] for row in rows] == ["older", "newer"]
+    assert rows[0]["links"] == ["http://airflow.test/dags/x/runs/a%3Ab"]
+    assert (
+        list(rows[0]) == ["date", "from", "sender", "to", "subject", "message_id", "text", "links"] or rows[0]["from"]
+    )
+    monkeypatch.setenv("THETA_SMTP_HOST", "smtp.theta.test")
+    refused = CliRunner().invoke(theta, ["mail"])
+    assert refused.exit_code != 0
+    assert "THETA_SMTP_HOST" in str(refused.exception)

@@ -1,0 +1,60 @@
+import json
+
+import pytest
+from click.testing import CliRunner, Result
+
+from theta_ml.cli import theta
+from theta_ml.registry.ledger import Entry, append, decisions, open_ledger
+from theta_ml.settings import Settings, load_settings
+
+
+@pytest.fixture
+def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("THETA_DATABASE_URL", database_url)
+    return load_settings()
+
+
+def _row(run_id: str, month: str, decision: str, version: int | None, before: int | None, after: int | None) -> Entry:
+    return Entry(run_id, month, decision, f"{decision}: [because]", version, before, after, "a test", {"n": 1.5})
+
+
+def _theta(*arguments: str) -> Result:
+    result = CliRunner().invoke(theta, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_ledger_and_champion_of_a_date(ledger: Settings) -> None:
+    assert "No run has decided yet" in _theta("ledger").output
+    assert json.loads(_theta("champion", "--json").output) is None
+    with open_ledger(ledger) as connection:
+        append(connection, _row("r1", "2026-01", "bootstrap", 1, None, 1))
+        append(connection, _row("r2", "2026-02", "rejected", 2, 1, 1))
+        append(connection, _row("r3", "2026-03", "failed", None, 1, 1))
+        append(connection, _row("r3", "2026-03", "promoted", 3, 1, 3))
+        written = decisions(connection)
+    rows = json.loads(_theta("ledger", "--json").output)
+    assert [(row["month"], row["decision"]) for row in rows] == [
+        ("2026-01", "bootstrap"), ("2026-02", "rejected"), ("2026-03", "promoted"),
+    ]  # fmt: skip
+    wanted = "month decision sentence candidate_version champion_before champion_after decided_at run_id numbers"
+    assert set(wanted.split()) <= set(rows[0])
+    assert "[because]" in _theta("ledger").output  # not taken for markup
+    assert json.loads(_theta("champion", "--json").output)["version"] == 3
+    first = written[0].decided_at
+    assert first is not None
+    assert json.loads(_theta("champion", "--at", first.isoformat(), "--json").output)["version"] == 1
+    assert json.loads(_theta("champion", "--at", "2001-01-01", "--json").output) is None
+    assert "version 3, trained up to 2026-03" in _theta("champion", "--at", "2999-12-31").output
+    assert CliRunner().invoke(theta, ["champion", "--at", "soon"]).exit_code == 2
+
+
+def test_the_database_refuses_to_rewrite_history(ledger: Settings) -> None:
+    import psycopg
+
+    with open_ledger(ledger) as connection:
+        stands = append(connection, _row("r1", "2026-01", "bootstrap", 1, None, 1))
+        assert append(connection, _row("r1", "2026-01", "rejected", 2, None, None)) == stands
+    for statement in ("UPDATE ledger SET month = '2020-01'", "DELETE FROM ledger", "TRUNCATE ledger"):
+        with pytest.raises(psycopg.errors.RaiseException, match="append-only"), open_ledger(ledger) as connection:
+            connection.execute(statement)  # type: ignore[arg-type]
