@@ -70,6 +70,7 @@ CREATE TABLE snapshots (
     run_id    text        NOT NULL,
     month     text        NOT NULL CHECK (month ~ '^\d{4}-(0[1-9]|1[0-2])$'),
     watermark timestamptz NOT NULL,
+    without   text[]      NOT NULL, -- months before, left out because their data was blocked
     taken_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (run_id, month)
 );

@@ -3,9 +3,10 @@
 import gzip
 import zlib
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
 from types import TracebackType
-from typing import IO, NamedTuple, Self
+from typing import NamedTuple, Self
 
 MAX_LINE_BYTES = 10_000_000
 KEPT_BYTES = 64 * 1024
@@ -43,21 +44,20 @@ class LineFile:
         """Raises UnreadableFile."""
         self.path = path
         try:
-            self._raw: IO[bytes] = path.open("rb")
+            self._raw = path.open("rb")
         except OSError as error:
             raise UnreadableFile(f"{path}: {error.strerror or error}") from None
         self.size = path.stat().st_size
-        head = self._raw.read(8)
-        self._raw.seek(0)
+        head = self._raw.peek(8)
         for mark, what in _FOREIGN.items():
             if head.startswith(mark):
                 self._raw.close()
                 raise UnreadableFile(f"{path} is {what}; make it UTF-8 text, a JSON object a line, plain or .gz")
-        self._text = gzip.GzipFile(fileobj=self._raw) if head.startswith(_GZIP) else self._raw
+        self._text: BufferedIOBase = gzip.GzipFile(fileobj=self._raw) if head.startswith(_GZIP) else self._raw
 
     @property
     def position(self) -> int:
-        return self._raw.tell()
+        return self._raw.tell() if self._raw.seekable() else 0  # a pipe does not know
 
     def __iter__(self) -> Iterator[Line]:
         """Lines that are not blank. Raises UnreadableFile where the file breaks off or its disk fails."""

@@ -49,7 +49,7 @@ STORY = (
     Kind("normal", (540, 620), new_topics=0.5),
     Kind("drift", (640, 720), new_topics=0.75),
     Kind("damaged", (150, 190), new_topics=0.5, damage=0.75),
-    Kind("quiet", (110, 140), new_topics=0.5),
+    Kind("quiet", (290, 330), new_topics=0.6),
 )
 
 

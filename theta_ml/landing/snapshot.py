@@ -1,12 +1,13 @@
 """Stage `snapshot`: what a month's run sees of the landing zone, frozen as Parquet, redacted on the way out.
 
 A conversation is in if it occurred in the window and had landed by the watermark. The watermark is taken once a run,
-while no import is in the middle of a chunk, so that `landed_at <= watermark` means the same for ever.
+while no import is in the middle of a chunk, so that `landed_at <= watermark` means the same for ever. Months whose data
+was blocked are left out of later windows, until a run of theirs passes.
 """
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,6 +40,8 @@ class SnapshotSpec:
     """Months of the training window, this one included; 0 for all there are."""
     watermark: str = ""
     """Rows that landed after this instant are not seen; where empty, a run takes it once and its retries keep it."""
+    without: list[str] = field(default_factory=list)
+    """Months left out; filled in together with the watermark: those whose data was blocked."""
 
     def __post_init__(self) -> None:
         if self.window_months < 0:
@@ -67,6 +70,8 @@ class Snapshot:
     files: dict[str, str]
     """Name of each file and its SHA-256."""
     query: str
+    without: list[str] = field(default_factory=list)
+    """Months before that were left out, because their data was blocked."""
 
 
 class _Range(NamedTuple):
@@ -87,8 +92,8 @@ def resolve(spec: SnapshotSpec, inputs: Inputs, settings: Settings, run_id: str)
         return replace(spec, watermark=_parse(spec.watermark).isoformat())
     with database_faults(), connect(settings) as connection:
         connection.autocommit = True
-        watermark = _recorded(connection, run_id, spec.month) or _record(connection, run_id, spec)
-    return replace(spec, watermark=watermark.astimezone(UTC).isoformat())
+        watermark, without = _recorded(connection, run_id, spec.month) or _record(connection, run_id, spec)
+    return replace(spec, watermark=watermark.astimezone(UTC).isoformat(), without=without)
 
 
 def snapshot(spec: SnapshotSpec, inputs: Inputs, work: Work) -> Snapshot:
@@ -100,6 +105,7 @@ def snapshot(spec: SnapshotSpec, inputs: Inputs, work: Work) -> Snapshot:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         sizes: dict[str, int] = {spec.month: 0}
         sizes.update(connection.execute(_query("snapshot_months"), arguments).fetchall())
+        sizes = {month: size for month, size in sizes.items() if month not in spec.without}
         key = _pseudonym_key(connection)
         done = 0
         for month, size in sorted(sizes.items()):
@@ -124,6 +130,7 @@ def _manifest(spec: SnapshotSpec, months: dict[str, Totals], path: Path) -> Snap
         redacted=dict(sorted((+redacted).items())),
         files={file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(path.glob("*.parquet"))},
         query=_query("snapshot").decode(),
+        without=spec.without,
     )
 
 
@@ -135,14 +142,13 @@ def _rows(connection: psycopg.Connection, month: str, arguments: dict[str, Any])
         yield from cursor
 
 
-def _recorded(connection: psycopg.Connection, run_id: str, month: str) -> datetime | None:
-    row = connection.execute(
-        "SELECT watermark FROM snapshots WHERE run_id = %s AND month = %s", [run_id, month]
+def _recorded(connection: psycopg.Connection, run_id: str, month: str) -> tuple[datetime, list[str]] | None:
+    return connection.execute(
+        "SELECT watermark, without FROM snapshots WHERE run_id = %s AND month = %s", [run_id, month]
     ).fetchone()
-    return row[0] if row else None
 
 
-def _record(connection: psycopg.Connection, run_id: str, spec: SnapshotSpec) -> datetime:
+def _record(connection: psycopg.Connection, run_id: str, spec: SnapshotSpec) -> tuple[datetime, list[str]]:
     """Takes the run's watermark: the newest of the rows it sees, not the clock's time.
 
     So two runs that see the same rows have the same key, and the second finds the first one's work.
@@ -154,9 +160,10 @@ def _record(connection: psycopg.Connection, run_id: str, spec: SnapshotSpec) -> 
         " WHERE occurred_at >= %(start)s AND occurred_at < %(end)s AND landed_at <= %(newest)s",
         _range(spec)._asdict() | {"newest": newest and newest[0]},
     ).fetchone()
+    without = [row[0] for row in connection.execute(_query("blocked_months"), {"month": spec.month})]
     connection.execute(
-        "INSERT INTO snapshots (run_id, month, watermark) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-        [run_id, spec.month, (seen and seen[0]) or _BEGINNING],
+        "INSERT INTO snapshots (run_id, month, watermark, without) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
+        [run_id, spec.month, (seen and seen[0]) or _BEGINNING, without],
     )
     recorded = _recorded(connection, run_id, spec.month)  # another attempt's, where it came first
     assert recorded is not None
