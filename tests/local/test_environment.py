@@ -1,7 +1,6 @@
 """Configuration of the services."""
 
 import configparser
-import os
 import re
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from theta_ml.local import rotation
 from theta_ml.local.airflow_api import database_connection, mail_connection
 from theta_ml.local.environment import airflow_environment, common_environment, mlflow_environment
 from theta_ml.local.layout import MARKER, Layout
@@ -74,23 +74,35 @@ def test_each_service_is_one_program_that_only_up_starts(tmp_path: Path) -> None
     for service in stack.services:
         assert parsed[f"program:{service}"]["autostart"] == "false"
         assert parsed[f"program:{service}"]["autorestart"] == "true"
-        assert "100%% odd" in parsed[f"program:{service}"]["stdout_logfile"]
+        assert "100%% odd" in parsed[f"program:{service}"]["command"]
     assert parsed["program:postgres"]["stopsignal"] == "INT"
 
 
 def test_launch_becomes_the_program_with_its_environment_alone(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     layout.create()
-    program = Program(
-        "probe", [sys.executable, "-c", "import os; print(os.environ['SECRET'], len(os.environ) < 4)"], {}
-    )
-    keep_program(layout, Program(program.name, program.command, {"SECRET": "it's “%s”"}))
+    command = [sys.executable, "-c", "import os; print(os.environ['SECRET'] == 'it’s “%s”', 'PATH' in os.environ)"]
+    keep_program(layout, Program("probe", command, {"SECRET": "it’s “%s”", "PYTHONUTF8": "1"}))
     file = layout.run / "programs" / "probe.json"
-    command = [sys.executable, "-m", "theta_ml.local.launch", str(file)]
-    printed = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, env={**os.environ}).stdout
-    assert printed.split(" ")[-1].strip() == "True"
-    assert file.stat().st_mode & 0o777 == 0o600
-    assert kept_environment(layout, "probe") == {"SECRET": "it's “%s”"}
+    subprocess.run([sys.executable, "-m", "theta_ml.local.launch", str(file)], check=True)
+    assert layout.log("probe").read_text() == "True False\n"
+    for private in (file, layout.log("probe")):
+        assert private.stat().st_mode & 0o777 == 0o600
+    assert kept_environment(layout, "probe")["SECRET"] == "it’s “%s”"
+
+
+def test_a_large_log_is_set_aside_under_the_process_that_writes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotation, "LARGEST", 10)
+    log = tmp_path / "mlflow.log"
+    with log.open("a") as service:
+        for line in ("first and long\n", "second and long\n", "third and long\n", "fourth and long\n", "last\n"):
+            print(line, end="", file=service, flush=True)
+            rotation.rotate(log)
+    assert log.read_text() == "last\n"
+    assert [log.with_name(f"mlflow.log.{n}").read_text().split()[0] for n in (1, 2, 3)] == ["fourth", "third", "second"]
+    assert not log.with_name("mlflow.log.4").exists()
 
 
 @pytest.mark.parametrize(

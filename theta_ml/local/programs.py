@@ -66,7 +66,7 @@ def keep_program(layout: Layout, program: Program) -> None:
     """Write down how to start it; `launch` reads this."""
     write_json(
         layout.run / "programs" / f"{program.name}.json",
-        {"command": program.command, "environment": program.environment},
+        {"command": program.command, "environment": program.environment, "log": str(layout.log(program.name))},
     )
 
 

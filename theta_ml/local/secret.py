@@ -12,8 +12,8 @@ def _fernet_key() -> str:
 
 
 def _hexadecimal() -> str:
-    # Letters and digits only: it stands unquoted in URLs and in files of several syntaxes.
-    return secrets.token_hex(24)
+    # 64 bytes, which SHA-512 asks of a key; letters and digits, which stand unquoted in a URL.
+    return secrets.token_hex(32)
 
 
 @dataclass(frozen=True)

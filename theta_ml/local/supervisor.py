@@ -54,7 +54,7 @@ supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 
 def _section(layout: Layout, program: Program) -> str:
     file = layout.run / "programs" / f"{program.name}.json"
-    command = shlex.join([sys.executable, launch.__file__, str(file)])
+    command = shlex.join([sys.executable, "-P", launch.__file__, str(file)])
     # `up` starts each in its turn; from then on it is restarted for ever, each time a second later than before.
     return f"""\
 [program:{program.name}]
@@ -66,10 +66,8 @@ startretries=1000000
 stopsignal={program.stop_signal}
 stopwaitsecs={program.stop_seconds}
 killasgroup=true
-redirect_stderr=true
-stdout_logfile={_escaped(layout.log(program.name))}
-stdout_logfile_maxbytes=10MB
-stdout_logfile_backups=3
+stdout_logfile=NONE
+stderr_logfile=NONE
 """
 
 

@@ -21,6 +21,7 @@ import psycopg
 from theta_ml.local.health import Probes
 from theta_ml.local.layout import Layout, StackError
 from theta_ml.local.plan import Plan, kept_plan
+from theta_ml.local.rotation import rotate
 from theta_ml.local.secret import load_secrets
 from theta_ml.local.strays import marked
 from theta_ml.local.supervisor import RUNNING, ProgramState, Supervisor
@@ -81,6 +82,8 @@ class Watchdog:
         if states["scheduler"].pid:
             self._look_at_queue(states["scheduler"])
             reap_idle_workers(self.plan.layout, states["scheduler"].pid)
+        for name in self.plan.services:
+            rotate(self.plan.layout.log(name))
 
     def _look_at(self, state: ProgramState) -> None:
         fault = self.probes.check(state.name, state.started)
