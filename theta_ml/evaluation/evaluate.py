@@ -79,7 +79,8 @@ def evaluate(spec: EvaluateSpec, inputs: Inputs, work: Work) -> EvaluationReport
         f"scoring {len(conversations)} test conversations of {len({c.month for c in conversations})} months"
     )
     comparison = compare(spec, conversations, candidate, champion, _scorer(work))
-    return report(spec, conversations, comparison, smoke(candidate, spec.seed))
+    replies = smoke(candidate, spec.seed) if comparison.candidate.finite else []  # NaN has no likeliest token
+    return report(spec, conversations, comparison, replies)
 
 
 def _scorer(work: Work) -> Scorer:

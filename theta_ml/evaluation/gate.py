@@ -193,4 +193,4 @@ def _smoke_note(report: EvaluationReport | None) -> str:
     if report is None:
         return _missing("evaluation")
     faults = [f"prompt {number}: {reply.note}" for number, reply in enumerate(report.smoke, 1) if not reply.passed]
-    return "; ".join(faults) or f"{len(report.smoke)} prompts were answered"
+    return "; ".join(faults) or (f"{len(report.smoke)} prompts were answered" if report.smoke else "none was answered")
