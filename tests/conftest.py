@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres import database_url, empty_database_url, migrated_template, postgres_url  # noqa: F401
 from theta_ml.settings import Settings, load_settings
 
 pytest_plugins = ["tests.postgres", "tests.mlflow_server"]

@@ -22,16 +22,16 @@ _SECRET = re.compile(
     r"|\b(?:sk-[A-Za-z0-9_-]{20,}|(?:sk|pk|rk)_(?:live|test)_[A-Za-z0-9]{16,}|gh[opsru]_[A-Za-z0-9]{30,}"
     r"|github_pat_\w{20,}|xox[abeoprs]-[A-Za-z0-9-]{10,}|AKIA[0-9A-Z]{16}|AIza[A-Za-z0-9_-]{35}"
     r"|glpat-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{36}"
-    r"|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{5,})"
+    r"|eyJ[A-Za-z0-9_-]{10,1000}\.[A-Za-z0-9_-]{10,4000}\.[A-Za-z0-9_-]{5,})"
 )
 _ASSIGNED = re.compile(
     r"(?i)\b(?:password|passwd|passphrase|pwd|secret|api[ _-]?key|(?:access|auth|bearer)?[ _-]?token|bearer)"
-    r"(?:\s*[:=]\s*|\s+is\s+|\s+)[\"'`]?((?=[^\s\"'`]*\d)(?=[^\s\"'`]*[A-Za-z])[^\s\"'`,;]{8,})"
+    r"(?:\s*[:=]\s*|\s+is\s+|\s+)[\"'`]?((?=[^\s\"'`]{0,100}\d)(?=[^\s\"'`]{0,100}[A-Za-z])[^\s\"'`,;]{8,})"
 )
-_URL = re.compile(
-    r"\b[a-z][a-z0-9+.-]*://(?:[^\s/@]*:[^\s/@]+@\S+|[^\s?]*\?\S*?\b(?:token|key|api_?key|password|passwd|secret|sig"
-    r"|signature|access_token)=[^\s&]{6,}\S*)",
-    re.IGNORECASE,
+_URL = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://\S+", re.IGNORECASE)
+_LOGIN = re.compile(r"[^/@:]*:[^/@]+@")
+_KEY_PARAMETER = re.compile(
+    r"[?&;](?:\w{1,20}_)?(?:token|key|api_?key|password|passwd|secret|sig|signature)=[^\s&]{6}", re.IGNORECASE
 )
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+'-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}\b")
 _IBAN = re.compile(r"\b[A-Za-z]{2}\d{2}(?=[ ]?[A-Za-z0-9])")
@@ -76,9 +76,11 @@ class Redactor:
         return text
 
     def _replace(self, kind: str, spans: list[Span], text: str) -> str:
-        for span in reversed(self._numbered(kind, spans)):
-            text = f"{text[: span.start]}{span.value}{text[span.end :]}"
-        return text
+        pieces, at = [], 0
+        for span in self._numbered(kind, spans):
+            pieces += [text[at : span.start], span.value]
+            at = span.end
+        return "".join([*pieces, text[at:]])
 
     def _numbered(self, kind: str, spans: list[Span]) -> list[Span]:
         """The spans with their placeholder as value; numbers follow the order of appearance."""
@@ -102,7 +104,14 @@ def _secrets(text: str) -> list[Span]:
 
 
 def _urls(text: str) -> list[Span]:
-    return [Span(*match.span(), match[0]) for match in _URL.finditer(text)] if "://" in text else []
+    if "://" not in text:
+        return []
+    return [Span(*match.span(), match[0]) for match in _URL.finditer(text) if _is_private(match[0])]
+
+
+def _is_private(url: str) -> bool:
+    """Whether it carries a login or a key; other addresses are kept."""
+    return bool(_LOGIN.match(url, url.index("://") + 3) or _KEY_PARAMETER.search(url))
 
 
 def _emails(text: str) -> list[Span]:
