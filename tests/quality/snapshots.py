@@ -79,6 +79,7 @@ def write_snapshot(path: Path, months: dict[str, list[Conversation]], watermark:
         "messages": sum(c["messages"] for c in counts.values()),
         "text_bytes": sum(c["text_bytes"] for c in counts.values()),
         "months": counts,
+        "without": [],
         "redacted": {},
         "files": {},
         "query": "test",

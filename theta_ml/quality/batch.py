@@ -26,8 +26,9 @@ class Batch:
     and reply_chars (means; missing where nobody of that role speaks), words, reply_share, has_reply,
     starts_with_user, duplicate, fingerprint."""
     messages: "pd.DataFrame"
-    """conversation (row in `conversations`), role, rating, chars, words, one column for each of `text.PATTERNS`, and of
-    replies (missing on other roles): reply_chars, blank_reply, repeated_reply, same_length, echo, error_reply."""
+    """conversation (row in `conversations`), role, rating, chars, words, one column for each of `text.PATTERNS`,
+    blank, and, missing on other roles: of users repeated_user, of replies reply_chars, blank_reply, repeated_reply,
+    same_length, echo, error_reply."""
 
     def __len__(self) -> int:
         return len(self.conversations)
@@ -58,11 +59,14 @@ def _messages(table: Any) -> tuple["pd.DataFrame", Any]:
             "chars": text.lengths(contents),
             "words": text.word_counts(contents),
             **{name: text.matches(contents, pattern) for name, pattern in text.PATTERNS.items()},
+            "blank": ~text.matches(contents, text.LETTER_OR_DIGIT),
         }
     )
     replies = (frame["role"] == "assistant").to_numpy()
     for name, values in _reply_features(frame, contents, replies).items():
         frame[name] = np.where(replies, values, np.nan).astype("float64")
+    users = (frame["role"] == "user").to_numpy()
+    frame["repeated_user"] = np.where(users, _is_commonest(text.hashes(text.masked(contents)), users), np.nan)
     return frame, contents
 
 
@@ -75,7 +79,7 @@ def _reply_features(frame: "pd.DataFrame", contents: Any, replies: "NDArray[np.b
     echo[1:] = (same[1:] == same[:-1]) & (conversation[1:] == conversation[:-1]) & ~replies[:-1]
     return {
         "reply_chars": chars,
-        "blank_reply": ~text.matches(contents, text.LETTER_OR_DIGIT),
+        "blank_reply": frame["blank"],
         "repeated_reply": _is_commonest(text.hashes(text.masked(contents)), replies),
         "same_length": _is_commonest(chars, replies & (chars >= TRUNCATION_LENGTH)),
         "echo": echo,

@@ -20,6 +20,8 @@ Range = tuple[float | None, float | None]
 _NORMAL = 1.4826
 """Median absolute deviation to standard deviation, for a normal distribution."""
 _SPREADS = 3.0
+_SEEN = 0.8
+"""Of the smallest month before: what came once may come again, and a little less."""
 _STEADY_AFTER = 3
 """Months before, from which on their spread says something."""
 
@@ -35,7 +37,8 @@ def usual_volume(counts: list[int], share: float, lowest: float, lowest_unsure: 
     """Fewest and most conversations to expect after months of `counts`, of which `share` has passed.
 
     The bounds are factors of the median. From three months on, a feed that is uneven by nature gets a wider band: three
-    robust standard deviations of the logarithm (median absolute deviation · 1.4826). With fewer, `lowest_unsure` holds.
+    robust standard deviations of the logarithm (median absolute deviation · 1.4826), and never so narrow that one of the
+    months before would lie close to its edge. With fewer months, `lowest_unsure` holds.
     """
     counts = [count for count in counts if count]
     if not counts:
@@ -45,7 +48,8 @@ def usual_volume(counts: list[int], share: float, lowest: float, lowest_unsure: 
         return math.floor(usual * lowest_unsure), math.ceil(usual * highest)
     logs = [math.log(count) for count in counts]
     wide = math.exp(_SPREADS * _NORMAL * median(abs(value - median(logs)) for value in logs))
-    return math.floor(usual * min(lowest, 1 / wide)), math.ceil(usual * max(highest, wide))
+    low = min(usual * lowest, usual / wide, _SEEN * min(counts) * share)
+    return math.floor(low), math.ceil(max(usual * highest, usual * wide))
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,16 @@ class ValidateSpec:
     """Conversations that say word for word what one of the months before says."""
     max_same_reply: float = 0.1
     """The most frequent reply, numbers aside; 6 % is the most seen in a healthy corpus of order confirmations."""
+    max_same_user_message: float = 0.4
+    """The most frequent user message, numbers aside; 5 % of a healthy corpus of orders are `yes`."""
     max_same_length: float = 0.15
     """Replies of 20 characters or more that have the most frequent length: more, and something cuts them."""
     max_error_replies: float = 0.03
     """Replies that are a server's error message."""
     max_blank_replies: float = 0.1
     """Replies without a letter or digit; lone smileys and question marks are up to 2 % of real chats."""
+    max_blank_messages: float = 0.1
+    """Messages of anybody without a letter or digit."""
     max_echoes: float = 0.1
     """Replies that repeat the message before; up to 2 % where people greet each other."""
     max_mojibake: float = 0.02
@@ -85,8 +89,8 @@ class DriftSpec:
     """Words compared: those that most conversations use."""
     drifted_share: float = 0.15
     """Share of the columns that must drift for the month to have drifted: two of twelve."""
-    broken_rise: float = 0.25
-    """Rise of a share of damage (0.25: from 1 % to 26 %) that says the feed is broken, whatever else is alike."""
+    broken_rise: float = 0.15
+    """Rise of a share of damage (0.15: from 1 % to 16 %) that says the feed is broken, whatever else is alike."""
     broken_share: float = 0.8
     """Share of the columns that drift where a whole new source arrived, or the feed broke; the next field tells."""
     broken_rise_with_drift: float = 0.1
