@@ -38,10 +38,12 @@ class ThetaRMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        # In float32: the mean of squares loses too much in bfloat16.
+        # In float32: the mean of squares loses too much in bfloat16. Under autocast the result is cast here, once,
+        # rather than again by each projection that reads it.
         wide = x.float()
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * wide.to(x.dtype)
+        wide = self.weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps))
+        device = x.device.type
+        return wide.to(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype)
 
 
 class ThetaRotaryEmbedding(nn.Module):

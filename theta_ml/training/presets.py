@@ -96,11 +96,11 @@ class Preset:
 
 TINY = Preset(
     "tiny",
-    ModelShape(hidden_size=192, layers=4, heads=4, intermediate_size=512, dropout=0.2),
+    ModelShape(hidden_size=192, layers=3, heads=3, intermediate_size=512),
     Recipe(
         rows_per_step=8,
         rows_at_once=8,
-        epochs=4,
+        epochs=20,
         max_steps=200,
         rate_scratch=3e-3,
         rate_champion=1e-3,
