@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
@@ -80,7 +81,9 @@ class Plan:
 
         It names a host although the socket is what counts: Great Expectations rejects a URL without one.
         """
-        return f"{driver}://postgres:{secrets.postgres_password}@localhost/{name}?host={self.layout.sockets}"
+        return (
+            f"{driver}://postgres:{secrets.postgres_password}@localhost/{name}?host={quote(str(self.layout.sockets))}"
+        )
 
 
 def repository() -> Path:

@@ -89,6 +89,9 @@ class Supervisor:
         proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
         try:
             return getattr(proxy.supervisor, method)(*arguments)
+        except xmlrpc.client.Fault as fault:
+            named = " ".join([method, *map(str, arguments)])
+            raise StackError(f"the supervisor refused {named}: {fault.faultString}") from None
         finally:
             transport.close()
 
