@@ -73,6 +73,7 @@ def test_a_failed_run_has_a_row_and_a_mail_and_may_still_decide(pipeline: Pipeli
     assert (failed.decision, failed.champion_after) == ("failed", champion.version)
     assert failed.sentence == "Failed: the run of 2026-02 stopped in train, profile; the task's log says why."
     assert "/tasks/train" in pipeline.events.mails[0]["text"]
+    assert "Champion: version 1." in pipeline.events.mails[0]["text"]
     pipeline.crown("2026-02", RUN, "b")  # mended and cleared
     assert [(entry.run_id, entry.decision) for entry in pipeline.ledger] == [("run-1", "bootstrap"), (RUN, "promoted")]
     pipeline.stage("notify", "2026-02", RUN, [], failed="profile")
@@ -80,7 +81,7 @@ def test_a_failed_run_has_a_row_and_a_mail_and_may_still_decide(pipeline: Pipeli
 
 
 def test_what_stands_in_a_report_cannot_become_markup() -> None:
-    letter = Letter("2026-02", "blocked", "Blocked: <script>alert(1)</script>", "run", [], [])
+    letter = Letter("2026-02", "blocked", "Blocked: <script>alert(1)</script>", "run", None, [], [])
     message = compose(letter, "Theta <theta@theta.test>", "a@theta.test, b@theta.test")
     assert "<script>" not in message.html
     assert "<script>" in message.text

@@ -111,7 +111,7 @@ def _absolute(evidence: Evidence) -> list[Check]:
             preflight is not None and preflight.passed,
             preflight.sentence if preflight else _missing("preflight report"),
         ),
-        _flag("finite loss", report.finite if report else None, "every test conversation has a finite loss"),
+        _flag("finite loss", report.finite if report else None, "of every test conversation"),
         _number(
             "bits per byte", report.candidate_bpb if report else None, f"at most {most:g}", lambda bpb: bpb <= most
         ),
@@ -123,7 +123,8 @@ def _relative(evidence: Evidence) -> list[Check]:
     """Point 3: better than the champion by more than chance; the first champion has to be asked for instead."""
     report, limits = evidence.evaluation, evidence.thresholds
     if evidence.champion_version is None:
-        return [Check("champion", "none", "one to compare with, or bootstrap", evidence.bootstrap, BOOTSTRAP_HINT)]
+        note = "the first was asked for" if evidence.bootstrap else BOOTSTRAP_HINT
+        return [Check("champion", "none", "one to compare with, or bootstrap", evidence.bootstrap, note)]
     least, effect = limits.min_test_conversations, limits.min_effect
     same = report is not None and report.champion_version == evidence.champion_version
     return [

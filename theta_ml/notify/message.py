@@ -41,6 +41,8 @@ class Letter:
     decision: str
     sentence: str
     run_id: str
+    champion: int | None
+    """Version in production when the letter was written."""
     checks: list[Check]
     links: list[Link]
 

@@ -80,26 +80,28 @@ def _no(verdict: Verdict, work: Work) -> Letter:
     if verdict.comparison_url:
         title = "Candidate and champion in MLflow" if verdict.champion_mlflow_run_id else "The run in MLflow"
         links.append(Link(title, verdict.comparison_url))
-    return Letter(verdict.month, verdict.decision, verdict.sentence, work.run_id, verdict.checks, links)
+    champion = verdict.champion_before
+    return Letter(verdict.month, verdict.decision, verdict.sentence, work.run_id, champion, verdict.checks, links)
 
 
 def _failure(spec: NotifySpec, failed: list[str], verdict: Verdict | None, work: Work) -> Letter:
     """Also writes the ledger's row, unless the run has decided all the same."""
     tasks = ", ".join(failed)
     sentence = f"Failed: the run of {spec.month} stopped in {tasks}; the task's log says why."
-    _record(spec.month, sentence, failed, work)
+    champion = _record(spec.month, sentence, failed, work)
     links = [Link(f"{task} in Airflow", airflow_run(work.settings.airflow, work.run_id, task)) for task in failed]
     links.append(Link("The run in Airflow", airflow_run(work.settings.airflow, work.run_id)))
-    return Letter(spec.month, "failed", sentence, work.run_id, verdict.checks if verdict else [], links)
+    return Letter(spec.month, "failed", sentence, work.run_id, champion, verdict.checks if verdict else [], links)
 
 
-def _record(month: str, sentence: str, failed: list[str], work: Work) -> None:
+def _record(month: str, sentence: str, failed: list[str], work: Work) -> int | None:
+    """The champion that stands."""
     with open_ledger(work.settings) as ledger:
         lock_champion(ledger)
-        if decision_of(ledger, work.run_id):
-            return
         newest = last_crowning(ledger)
         champion = newest.champion_after if newest else None
+        if decision_of(ledger, work.run_id):
+            return champion
         append(
             ledger,
             Entry(
@@ -114,6 +116,7 @@ def _record(month: str, sentence: str, failed: list[str], work: Work) -> None:
                 numbers={"failed": failed},
             ),
         )
+    return champion
 
 
 STAGE = Stage(name="notify", version=1, spec=NotifySpec, function=notify, effects=True)

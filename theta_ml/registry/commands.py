@@ -30,12 +30,16 @@ def _print(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("month", "decision", "candidate", "champion", "decided at (UTC)", "why", show_lines=True)
+    table = Table(show_lines=True)
+    for title in ("month", "decision", "version", "champion"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("why")
     for row in rows:
-        before, after = (row[f"champion_{when}"] or "-" for when in ("before", "after"))
-        champion = str(after) if before == after else f"{before} → {after}"
-        cells = [row["month"], row["decision"], str(row["candidate_version"] or "-"), champion]
-        table.add_row(*cells, row["decided_at"][:16].replace("T", " "), Text(row["sentence"]))
+        before, after = (str(row[f"champion_{when}"] or "-") for when in ("before", "after"))
+        champion = after if before == after else f"{before} → {after}"
+        table.add_row(
+            row["month"], row["decision"], str(row["candidate_version"] or "-"), champion, Text(row["sentence"])
+        )
     Console().print(table)
 
 
