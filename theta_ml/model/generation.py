@@ -1,16 +1,15 @@
 """Answers from a model: whole, or token by token."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
+from transformers.generation.streamers import BaseStreamer
 
 from theta_ml.corpus.tokenizer import ChatTokenizer, Message
 from theta_ml.model import ThetaForCausalLM
-
-if TYPE_CHECKING:
-    from transformers.generation.streamers import BaseStreamer
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def generate_reply(
     tokenizer: ChatTokenizer,
     messages: Sequence[Message],
     sampling: Sampling | None = None,
-    streamer: "BaseStreamer | None" = None,
+    streamer: BaseStreamer | None = None,
 ) -> str:
     """The assistant's next answer to `messages`, as plain text.
 
@@ -54,6 +53,7 @@ def generate_reply(
         ids,
         attention_mask=torch.ones_like(ids),
         max_new_tokens=sampling.max_new_tokens,
+        min_new_tokens=1,
         eos_token_id=tokenizer.end,
         pad_token_id=tokenizer.pad,
         suppress_tokens=[tokenizer.begin, tokenizer.pad, *tokenizer.roles.values()],  # never speaks for another
@@ -83,3 +83,29 @@ def fit(tokenizer: ChatTokenizer, messages: Sequence[Message], room: int) -> lis
 def decode(tokenizer: ChatTokenizer, tokens: Sequence[int]) -> str:
     """Text of an answer, without control tokens."""
     return str(tokenizer.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+
+
+class TextStream(BaseStreamer):
+    """Hands on an answer's text as it grows, never a part of a character."""
+
+    def __init__(self, tokenizer: ChatTokenizer, write: Callable[[str], None]) -> None:
+        self._tokenizer, self._write = tokenizer, write
+        self._tokens: list[int] = []
+        self._written = 0
+        self._prompt = True
+
+    def put(self, value: Tensor) -> None:
+        if self._prompt:  # the first thing that `generate` hands over
+            self._prompt = False
+            return
+        self._tokens += value.flatten().tolist()
+        text = decode(self._tokenizer, self._tokens)
+        if not text.endswith("\ufffd"):  # bytes of a character that is not whole yet
+            self._flush(text)
+
+    def end(self) -> None:
+        self._flush(decode(self._tokenizer, self._tokens))
+
+    def _flush(self, text: str) -> None:
+        self._write(text[self._written :])
+        self._written = max(self._written, len(text))

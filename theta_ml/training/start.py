@@ -46,8 +46,8 @@ def start(
         )
         return Start(model, f"champion v{champion.version}", preset.recipe.rate_champion)
     tokenizer = ChatTokenizer.load(folder / "tokenizer")
-    shape = preset.shape.config(tokenizer, corpus.max_length)
-    model = ThetaForCausalLM(ThetaConfig(**shape, attn_implementation=attention()))
+    shape = preset.shape.config(tokenizer, corpus.max_length) | {"attn_implementation": attention()}
+    model = ThetaForCausalLM(ThetaConfig(**shape))
     return Start(model, "scratch", preset.recipe.rate_scratch)
 
 
