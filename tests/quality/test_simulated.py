@@ -11,7 +11,7 @@ from theta_ml.month import Month
 from theta_ml.quality import drift, validate
 
 
-@pytest.mark.parametrize("seed", [0, 7, 42])
+@pytest.mark.parametrize("seed", [0, 42])
 def test_the_story_comes_about_from_the_data(bench: Bench, seed: int) -> None:
     months: dict[str, list[Conversation]] = {}
     story = []

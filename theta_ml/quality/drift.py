@@ -14,7 +14,7 @@ from theta_ml.landing.snapshot import Snapshot
 from theta_ml.quality.batch import Batch, indicators, load_batch
 from theta_ml.quality.columns import Column, compare
 from theta_ml.quality.features import sample
-from theta_ml.quality.report import write_note
+from theta_ml.quality.report import write_above, write_note
 from theta_ml.quality.suite import shown
 from theta_ml.quality.thresholds import DriftSpec
 from theta_ml.stage import Inputs, Stage, StageFailed, Work
@@ -88,9 +88,11 @@ def _compared(spec: DriftSpec, snapshot: Snapshot, path: Path, page: Path) -> Dr
     batches = load_batch(path, month), load_batch(path, spec.month)
     reference, current = (sample(path, batch, spec.sample, spec.seed) for batch in batches)
     columns = compare(spec, reference, current)
-    scores = evidently_report(columns, page)
+    scores, html = evidently_report(columns, spec.drifted_share)
     drifts = [_judged(column, scores[column.name]) for column in columns]
-    return conclude(spec, *batches, drifts)
+    report = conclude(spec, *batches, drifts)
+    write_above(page, report.sentence, html)
+    return report
 
 
 def _judged(column: Column, score: float) -> ColumnDrift:

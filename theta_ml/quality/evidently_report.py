@@ -1,17 +1,13 @@
 """Evidently's drift report, with our methods and thresholds: its defaults change with the sample's size."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 from theta_ml.quality.columns import Column
 
-_DRIFTED_SHARE = 0.5
-"""Evidently's own verdict on the whole, shown in its table; ours is the stage's."""
 
-
-def evidently_report(columns: list[Column], page: Path) -> dict[str, float]:
-    """Writes the self-contained page; returns each column's score as Evidently computed it."""
+def evidently_report(columns: list[Column], drifted_share: float) -> tuple[dict[str, float], str]:
+    """Each column's score as Evidently computed it, and its page: HTML that holds its scripts."""
     os.environ["DO_NOT_TRACK"] = "1"  # read when the package is imported
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
@@ -25,13 +21,12 @@ def evidently_report(columns: list[Column], page: Path) -> dict[str, float]:
     )
     preset = DataDriftPreset(
         columns=[column.name for column in columns],
-        drift_share=_DRIFTED_SHARE,
+        drift_share=drifted_share,
         per_column_method={column.name: column.method for column in columns},
         per_column_threshold={column.name: column.threshold for column in columns},
     )
     result = Report([preset]).run(current_data=current, reference_data=reference)
-    result.save_html(str(page))
-    return _scores(result.dict())
+    return _scores(result.dict()), result.get_html_str(as_iframe=False)
 
 
 def _frame(columns: dict[str, Any]) -> Any:

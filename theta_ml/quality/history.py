@@ -37,8 +37,8 @@ def usual_volume(counts: list[int], share: float, lowest: float, lowest_unsure: 
     """Fewest and most conversations to expect after months of `counts`, of which `share` has passed.
 
     The bounds are factors of the median. From three months on, a feed that is uneven by nature gets a wider band: three
-    robust standard deviations of the logarithm (median absolute deviation · 1.4826), and never so narrow that one of the
-    months before would lie close to its edge. With fewer months, `lowest_unsure` holds.
+    robust standard deviations of the logarithm (median absolute deviation · 1.4826), and never so narrow that one of
+    the months before would lie close to its edge. With fewer months, `lowest_unsure` holds.
     """
     counts = [count for count in counts if count]
     if not counts:
