@@ -20,6 +20,8 @@ HEADLINE = (
 
 _LONGEST = 250  # what is longer is prose or a query, no parameter; the artifact's own document has it
 
+_ELSEWHERE = {"month", "sentence", *HEADLINE[1:]}  # the run's name, its reports, its metrics
+
 
 def gather(inputs: Inputs, **rest: Any) -> Evidence:
     """The gate's evidence from whatever stages ran; `rest` is what no artifact says."""
@@ -42,16 +44,16 @@ def numbers(evaluation: EvaluationReport | None) -> dict[str, float | int | None
 
 
 def params(inputs: Inputs) -> dict[str, str | float]:
-    """Every scalar of every stage's spec and of what it made, as `stage.field`: the run's parameters."""
-    found: dict[str, str | float] = {}
+    """The scalars of every stage's spec and of what it made, as `stage.field`: the run's parameters."""
+    found: dict[str, str | float] = {"train.key": inputs.artifact("train").key} if "train" in inputs else {}
     for stage, artifact in inputs.items():
-        found[f"{stage}.key"] = artifact.key
         for part in ("spec", "value"):
             found |= dict(_scalars(stage, artifact.document[part]))
     return found
 
 
-def _scalars(prefix: str, values: dict[str, Any]) -> Iterator[tuple[str, str | float]]:
+def _scalars(stage: str, values: dict[str, Any]) -> Iterator[tuple[str, str | float]]:
     for name, value in values.items():
-        if isinstance(value, str | int | float) and len(str(value)) <= _LONGEST:
-            yield f"{prefix}.{name}", value
+        if name in _ELSEWHERE or not isinstance(value, str | int | float) or len(str(value)) > _LONGEST:
+            continue
+        yield f"{stage}.{name}", value
