@@ -191,7 +191,10 @@ def test_the_command_counts_and_complains(database_url: str, tmp_path: Path) -> 
         assert "Traceback" not in result.stderr
 
 
-def test_interrupted_it_keeps_whole_chunks_and_a_rerun_completes(database_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("disaster", "code", "advice"), [("ctrl-c", 130, "interrupted"), ("database", 1, "went away")])
+def test_broken_off_it_keeps_whole_chunks_and_a_rerun_completes(
+    database_url: str, tmp_path: Path, disaster: str, code: int, advice: str
+) -> None:
     pipe = tmp_path / "feed.jsonl"
     os.mkfifo(pipe)
     lines = [json.dumps(record(number)).encode() + b"\n" for number in range(30_000)]
@@ -203,10 +206,16 @@ def test_interrupted_it_keeps_whole_chunks_and_a_rerun_completes(database_url: s
         with psycopg.connect(database_url, autocommit=True) as connection:
             while not connection.execute("SELECT 1 FROM conversations LIMIT 1").fetchone():
                 assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        _, complaint = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "run the same command again" in complaint
+            if disaster == "ctrl-c":
+                process.send_signal(signal.SIGINT)
+            else:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE application_name = 'theta' AND datname = current_database()"
+                )
+    _, complaint = process.communicate(timeout=30)
+    assert (process.returncode, "Traceback" in complaint) == (code, False), complaint
+    assert advice in complaint
     landed = count(database_url, "conversations")
     assert 0 < landed < 30_000
     assert count(database_url, "messages") == 2 * landed

@@ -12,12 +12,12 @@ from pydantic import SecretStr
 
 from tests.landing.feed import land, record, write
 from theta_ml.events import Events
-from theta_ml.landing import chunk
+from theta_ml.landing import chunk, locks
 from theta_ml.landing.database import DatabaseUnreachable
 from theta_ml.landing.parquet import split_of
 from theta_ml.landing.snapshot import STAGE, Snapshot, SnapshotSpec, read_months
 from theta_ml.settings import Settings
-from theta_ml.stage import Inputs, Result, run_stage
+from theta_ml.stage import Inputs, Result, StageRetry, run_stage
 from theta_ml.store import Artifact, Store
 
 
@@ -214,3 +214,11 @@ def test_the_manifest_is_json(landing: Landing) -> None:
     document = json.loads((path / "artifact.json").read_text())
     assert document["value"]["months"]["2026-02"]["conversations"] == 1
     assert "landed_at <= %(watermark)s" in document["value"]["query"]
+
+
+def test_a_writer_that_hangs_is_worth_a_retry(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 1)
+    with psycopg.connect(landing.url) as stuck:
+        locks.share_landing(stuck)
+        with pytest.raises(StageRetry, match="without a commit"):
+            landing.run(SnapshotSpec("2026-02"), "r1")

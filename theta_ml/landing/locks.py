@@ -5,8 +5,12 @@ from contextlib import contextmanager
 
 import psycopg
 
+from theta_ml.stage import StageRetry
+
 MIGRATIONS = 0x7468657461_01  # "theta", then a number of our own
 LANDING = 0x7468657461_02
+WAIT_SECONDS = 60
+"""A chunk takes about half a second; who holds the lock so long is suspended or hangs."""
 
 
 @contextmanager
@@ -15,8 +19,13 @@ def landing_lock(connection: psycopg.Connection) -> Iterator[None]:
 
     Writers hold the lock shared for the length of one chunk (`share_landing`) and Postgres queues fairly, so the wait
     is at most the chunks now under way, and writers that come after wait for this block. Keep it to one query.
+    Raises StageRetry where a writer does not finish its chunk in time. `connection` is in autocommit mode.
     """
-    connection.execute("SELECT pg_advisory_lock(%s)", [LANDING])
+    connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{WAIT_SECONDS}s"])
+    try:
+        connection.execute("SELECT pg_advisory_lock(%s)", [LANDING])
+    except psycopg.errors.LockNotAvailable:
+        raise StageRetry(f"an import has been writing for {WAIT_SECONDS} s without a commit; is it stopped?") from None
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from theta_ml.landing.locks import MIGRATIONS
 
 _NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _RECORD = """
-CREATE TABLE IF NOT EXISTS migrations (
+CREATE TABLE migrations (
     name       text        PRIMARY KEY,
     sha256     text        NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
@@ -32,7 +32,8 @@ def migrate(database_url: str, folder: Path | None = None) -> list[str]:
     with connect_url(database_url) as connection:
         connection.autocommit = True
         connection.execute("SELECT pg_advisory_lock(%s)", [MIGRATIONS])  # released when the connection closes
-        connection.execute(_RECORD)
+        if connection.execute("SELECT to_regclass('migrations')").fetchone() == (None,):
+            connection.execute(_RECORD)
         applied: dict[str, str] = dict(connection.execute("SELECT name, sha256 FROM migrations").fetchall())
         _refuse_strangers(applied, files)
         pending = [path for path in files if not _is_applied(path, applied)]
