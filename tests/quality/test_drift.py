@@ -25,7 +25,7 @@ def drifted(report: DriftReport) -> set[str]:
 
 
 def test_consecutive_real_months_are_never_broken(bench: Bench, irc: Months) -> None:
-    for before, month in pairwise(["2006-05", "2006-06", "2006-07", "2006-08", "2007-01", "2007-02"]):
+    for before, month in pairwise(["2006-05", "2006-06", "2006-07", "2006-08"]):
         report, _ = bench.run(STAGE, {before: irc[before], month: irc[month]})
         assert report.outcome in ("stable", "drifted"), report.sentence
         assert report.reference_month == before
@@ -51,9 +51,7 @@ def test_another_source_is_drift_and_no_fault(bench: Bench, orders: Months, chat
     ("edit", "role", "fault"),
     [
         (damage.error_page, "assistant", "same reply went from"),
-        (damage.fault, "assistant", "error replies went from"),
         (damage.mojibake, "", "damaged text went from"),
-        (damage.encoded, "", "machine output went from"),
         (lambda text, dice: "-", "assistant", "blank replies went from"),
     ],
 )
