@@ -147,6 +147,8 @@ def _standalone(layout: Layout) -> Iterator[str]:
         **_clean_environment(),
         MARKER: str(layout.home),
         "SPT_NOENV": "1",
+        # It starts its services as `airflow`.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "AIRFLOW_HOME": str(layout.home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__API__HOST": "127.0.0.1",
