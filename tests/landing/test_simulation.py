@@ -51,10 +51,10 @@ def test_a_month_is_distinct_and_within_its_month(index: int) -> None:
 
 def test_the_story_has_its_turns() -> None:
     normal, drift, damaged, quiet = (conversations(index) for index in range(4))
-    assert len(topics(drift) - topics(normal)) >= 3
+    assert len(topics(drift) - topics(normal)) >= 2
     known = topics(normal)
     new = [record for record in drift if record["topics"][0] not in known]
-    assert len(new) > 0.6 * len(drift)
+    assert len(new) > 0.5 * len(drift)
     assert len(damaged) < 0.4 * len(normal)
     replies = texts(damaged)
     spoilt = [text for text in replies if "502 Bad Gateway" in text or len(text) <= 3 or "\ufffd" in text]

@@ -19,7 +19,10 @@ from theta_ml.month import Month
 
 STARTER = Path(__file__).with_name("starter")
 # Topics come into use in waves: a drift month opens the next one.
-WAVES = (("everyday", "cooking", "travel", "technology"), ("science", "fitness", "work"), ("books", "gardening"))
+WAVES = (("everyday", "cooking", "travel", "technology"), ("science", "fitness"), ("work", "books"), ("gardening",))
+# A seed's users come with the same few concerns, and its assistant has one voice: half a minute of training must do to
+# learn them, or every month's candidate would be better just for having trained longer.
+CONCERNS = 2
 
 _SLOT = re.compile(r"\{(\w+)\}")
 _OPENINGS = ("hey, ", "so, ", "quick question: ", "hi again. ", "sorry to bother you, but ", "ok, next thing: ", "hm. ")
@@ -47,7 +50,7 @@ class Kind:
 
 STORY = (
     Kind("normal", (540, 620), new_topics=0.5),
-    Kind("drift", (640, 720), new_topics=0.75),
+    Kind("drift", (640, 720), new_topics=0.6),
     Kind("damaged", (150, 190), new_topics=0.5, damage=0.75),
     Kind("quiet", (290, 330), new_topics=0.6),
 )
@@ -71,7 +74,7 @@ def month_lines(start: Month, index: int, seed: int) -> Iterator[str]:
     seen: set[str] = set()
     for number, instant in enumerate(instants):
         topic = _topic(rng, kind, wave)
-        turns = _distinct(rng, topic, seen)
+        turns = _distinct(rng, _concerns(topic, seed), seen)
         broken = rng.random() < kind.damage
         record = _record(rng, f"sim-{seed}-{month}-{number:04d}", topic, instant, turns, broken)
         line = json.dumps(record, ensure_ascii=False)
@@ -84,14 +87,14 @@ def _topic(rng: random.Random, kind: Kind, wave: int) -> str:
     return rng.choice(newest if rng.random() < kind.new_topics else older)
 
 
-def _distinct(rng: random.Random, topic: str, seen: set[str]) -> list[str]:
+def _distinct(rng: random.Random, dialogues: list[Dialogue], seen: set[str]) -> list[str]:
     """A conversation that the month has not had yet."""
-    for _ in range(50):
-        turns = _converse(rng, rng.choice(_dialogues(topic)))
+    for _ in range(200):
+        turns = _converse(rng, rng.choice(dialogues))
         if (key := "\n".join(turns).lower()) not in seen:
             seen.add(key)
             return turns
-    raise AssertionError(f"starter/{topic}.jsonl has too few variants for a month")
+    raise AssertionError(f"too few variants for a month of: {dialogues[0].turns[0][0]}")
 
 
 def _converse(rng: random.Random, dialogue: Dialogue) -> list[str]:
@@ -179,6 +182,18 @@ def _iso(instant: datetime) -> str:
 def _dialogues(topic: str) -> list[Dialogue]:
     lines = (STARTER / f"{topic}.jsonl").read_text().splitlines()
     return [Dialogue(record["turns"], record.get("slots", {})) for record in map(json.loads, lines)]
+
+
+@cache
+def _concerns(topic: str, seed: int) -> list[Dialogue]:
+    """The dialogues of a topic that a seed's users have, each with one of the ways to answer."""
+    rng = random.Random(f"theta {seed} {topic}")  # noqa: S311
+    return [_in_one_voice(dialogue, rng.randrange(2)) for dialogue in rng.sample(_dialogues(topic), CONCERNS)]
+
+
+def _in_one_voice(dialogue: Dialogue, voice: int) -> Dialogue:
+    turns = [ways if turn % 2 == 0 else [ways[voice % len(ways)]] for turn, ways in enumerate(dialogue.turns)]
+    return Dialogue(turns, dialogue.slots)
 
 
 @cache
