@@ -1,5 +1,8 @@
 """The model, in Hugging Face's form. Importing this package makes `AutoModelForCausalLM` know it."""
 
+import theta_ml.threads  # noqa: F401  before torch
+
+# isort: split
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from theta_ml.model.configuration_theta import ThetaConfig
