@@ -57,7 +57,7 @@ class LiveMetrics:
         failures = 0
         lines: list[dict[str, Any]] = []
         while failures < ATTEMPTS:
-            lines += self._wait()
+            lines += self._wait(first=not lines)
             try:
                 self._send([line for line in lines if line])
             except (StageRetry, StageFailed, SettingsError) as error:
@@ -76,9 +76,9 @@ class LiveMetrics:
             mlflow_run = tracking.retraining_run(self._settings, self._run_id, self._month)
             tracking.log_metrics(self._settings, mlflow_run, lines)
 
-    def _wait(self) -> list[Any]:
-        """At least one line, and those that come within the next moments; None is the end."""
-        lines = [self._lines.get()]
+    def _wait(self, first: bool) -> list[Any]:
+        """Lines that come within the next moments, from the first one on where none is in hand; None is the end."""
+        lines = [self._lines.get()] if first else []
         self._closing.wait(FLUSH_SECONDS)
         while not self._lines.empty():
             lines.append(self._lines.get())
