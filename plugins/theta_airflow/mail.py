@@ -1,7 +1,6 @@
 """Mail through Airflow's SMTP provider: what `theta_ml.notify` says, carried by the connection `smtp_default`."""
 
 from email.message import EmailMessage
-from smtplib import SMTP
 from typing import Any
 
 from airflow.providers.postgres.hooks.postgres import PostgresHook
@@ -14,8 +13,8 @@ class MessageHook(SmtpHook):
     """The provider's hook, for whole messages: its own `send_email_smtp` has no plain-text part and no Message-ID."""
 
     def send_message(self, message: EmailMessage) -> None:
-        """Raises smtplib.SMTPException where the server refuses; the task's retry tries again."""
-        client: SMTP = self._smtp_client  # type: ignore[assignment]
+        """Raises SMTPException where the server refuses; the task's retry tries again."""
+        client: Any = self._smtp_client  # the provider opened it
         client.send_message(message)
 
 

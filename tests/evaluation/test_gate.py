@@ -18,7 +18,7 @@ def test_a_better_candidate_is_promoted_in_one_sentence() -> None:
     assert (verdict.decision, _failed(verdict)) == ("promoted", [])
     assert verdict.sentence == (
         "Promoted: 2.41 bits per byte on 122 test conversations against 2.79 of version 1; "
-        "the difference lies between −0.41 and −0.35, at least 0.01 better was asked."
+        "the difference lies between −0.41 and −0.35, at least 0.02 better was asked."
     )
 
 

@@ -1,6 +1,5 @@
 """The `theta` command: one table from a command's name to the function that runs it, imported when it is called."""
 
-import os
 import sys
 from importlib import import_module
 
@@ -58,9 +57,6 @@ def main() -> None:
     """Runs `theta`; a fault that has a message for the user is one line, never a traceback."""
     from theta_ml.settings import SettingsError
 
-    # Threads of torch's OpenMP wait asleep: spinning, they take the cores from Airflow and Postgres beside them, and
-    # two such processes on two cores slow each other fourfold (docs/LOG.md). Read when torch is loaded, so said here.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         theta()
     except SettingsError as error:

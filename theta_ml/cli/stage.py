@@ -68,7 +68,9 @@ def _stages_help() -> str:
 @click.command(epilog=_stages_help())
 @click.argument("name", type=click.Choice(list(STAGES)), metavar="NAME")
 @click.option("--month", required=True, callback=month_option, help="Month of the run, YYYY-MM.")
-@click.option("--run", "run_id", default="by-hand", show_default=True, help="Name of the run it belongs to.")
+@click.option(
+    "--run", "run_id", help="Name of the run it belongs to; by-hand-MONTH where not given. A run keeps its view."
+)
 @click.option("--input", "inputs", multiple=True, metavar="URI", help="An earlier stage's artifact; once for each.")
 @click.option("--set", "values", multiple=True, metavar="FIELD=VALUE", help="A parameter of the stage; once for each.")
 @click.option("--parameters", is_flag=True, help="List the stage's parameters and leave.")
@@ -76,7 +78,7 @@ def _stages_help() -> str:
 def stage(
     name: str,
     month: str,
-    run_id: str,
+    run_id: str | None,
     inputs: tuple[str, ...],
     values: tuple[str, ...],
     parameters: bool,
@@ -94,7 +96,7 @@ def stage(
         _print_parameters(load_stage(name))
         return
     with Events(name) as events:
-        result = _run(name, month, run_id, list(inputs), values, events)
+        result = _run(name, month, run_id or f"by-hand-{month}", list(inputs), values, events)
     click.echo(json.dumps(vars(result)) if as_json else result.uri)
 
 

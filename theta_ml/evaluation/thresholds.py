@@ -13,7 +13,7 @@ class Thresholds:
     """What counting single characters of English text reaches: a model above it has learned nothing of the language."""
     min_test_conversations: int = 20
     """Fewer, and a bootstrap interval says little; the first champion, compared with nobody, is exempt."""
-    min_effect: float = 0.01
+    min_effect: float = 0.02
     """Bits per byte that the whole 95 % interval must be better by; less is not worth a new model in production."""
     slice_conversations: int = 20
     """A slice with fewer test conversations is shown, not judged."""

@@ -84,7 +84,6 @@ class Layout:
         folders = (
             self.home,
             self.airflow,
-            self.mail,
             self.mlflow_artifacts,
             self.logs,
             self.run,

@@ -19,6 +19,9 @@ async def serve(folder: Path, port: int) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    # A folder that is there already, but not as a Maildir, would refuse every mail.
+    for part in ("tmp", "new", "cur"):
+        (folder / part).mkdir(mode=0o700, parents=True, exist_ok=True)
     session = partial(SMTP, Mailbox(folder), data_size_limit=LARGEST_MESSAGE, enable_SMTPUTF8=True, ident="theta")
     server = await loop.create_server(session, "127.0.0.1", port)
     async with server:
