@@ -54,7 +54,7 @@ def test_a_saved_model_needs_only_transformers_and_the_model_package(tmp_path: P
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == (
-        "['theta_ml.model', 'theta_ml.model.configuration_theta', 'theta_ml.model.modeling_theta']"
+        "['theta_ml.model', 'theta_ml.model.configuration_theta', 'theta_ml.model.modeling_theta', 'theta_ml.threads']"
     )
 
 
