@@ -109,6 +109,8 @@ def test_theta_mail_reads_the_mailbox(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (
         list(rows[0]) == ["date", "from", "sender", "to", "subject", "message_id", "text", "links"] or rows[0]["from"]
     )
+    (tmp_path / "settings.json").write_text('{"smtp_host": "127.0.0.1", "smtp_port": 1025}')  # as `theta up` leaves it
+    assert json.loads(CliRunner().invoke(theta, ["mail", "--json"]).output) == rows
     monkeypatch.setenv("THETA_SMTP_HOST", "smtp.theta.test")
     refused = CliRunner().invoke(theta, ["mail"])
     assert refused.exit_code != 0

@@ -7,6 +7,9 @@ import click
 
 from theta_ml.settings import SettingsError, load_settings
 
+LOCAL_MAILBOX = "127.0.0.1"
+"""What `theta up` writes down as the SMTP host when it starts a mailbox of its own."""
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the mails as JSON: date, from, to, subject, text, links.")
@@ -15,7 +18,7 @@ def mail(as_json: bool) -> None:
     from theta_ml.notify.mailbox import read
 
     settings = load_settings()
-    if settings.smtp_host:
+    if settings.smtp_host not in (None, LOCAL_MAILBOX):
         raise SettingsError(
             f"mail goes to {settings.mail_to} through {settings.smtp_host} (THETA_SMTP_HOST): read it there; "
             "unset that variable, and `theta up` starts a local mailbox"
