@@ -84,6 +84,7 @@ class Layout:
         folders = (
             self.home,
             self.airflow,
+            self.mail,
             self.mlflow_artifacts,
             self.logs,
             self.run,
