@@ -41,6 +41,12 @@ def stage_processes(home: Path, name: str) -> list[psutil.Process]:
     return [process for process in _processes_of(home) if _stage_of(process) == name]
 
 
+def idle_worker(home: Path) -> psutil.Process:
+    """A worker of the LocalExecutor that waits for work."""
+    title = "LocalExecutor: <idle>"
+    return next(process for process in _processes_of(home) if title in " ".join(process.cmdline()))
+
+
 def _processes_of(home: Path) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         try:

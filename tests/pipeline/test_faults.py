@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
 
-from tests.pipeline.drive import stage_processes, theta, theta_json, until
+from tests.pipeline.drive import idle_worker, stage_processes, theta, theta_json, until
 from theta_ml.cli.airflow import Airflow
 from theta_ml.store import Store
 
@@ -107,18 +108,26 @@ def test_a_killed_training_resumes(stack: Any, months: Iterator[str]) -> None:
     assert watched.most == 1
 
 
-@pytest.mark.parametrize("name", ["postgres", "scheduler", "api-server"])
+@pytest.mark.parametrize("name", ["postgres", "scheduler", "api-server", "an idle worker"])
 def test_a_killed_service_comes_back(stack: Any, months: Iterator[str], name: str) -> None:
+    landed = conversations(stack)
     run_id = start(stack, next(months))
-    landed = theta_json(stack.env, "status")
-    assert landed["healthy"]
     with OneTrainingAtATime(stack) as watched:
         training(stack)
-        service(stack, name).send_signal(signal.SIGKILL)
+        victim = idle_worker(stack.home) if name == "an idle worker" else service(stack, name)
+        victim.send_signal(signal.SIGKILL)
         row = decision(stack, run_id)
     assert row["decision"] != "failed"
     assert watched.most == 1
     until("the stack is healthy", lambda: theta_json_or_none(stack.env), 120)
+    assert conversations(stack) == landed
+
+
+def conversations(stack: Any) -> int:
+    with psycopg.connect(stack.settings.require_database()) as connection:
+        row = connection.execute("SELECT count(*) FROM conversations").fetchone()
+    assert row
+    return int(row[0])
 
 
 def theta_json_or_none(env: dict[str, str]) -> Any:
