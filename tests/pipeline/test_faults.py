@@ -3,6 +3,7 @@
 import json
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,11 +48,16 @@ class OneTrainingAtATime:
 
 
 def _is_training(process: psutil.Process) -> bool:
-    """Past the lock: a waiting attempt takes no processor time to speak of."""
+    """Past the lock: it keeps the lock's file open, where a waiting attempt opens it for an instant at a time."""
     try:
-        return process.cpu_percent(interval=0.3) > 40
+        return all(_has_lock_open(process, pause) for pause in (0, 0.05, 0.05))
     except psutil.NoSuchProcess:
         return False
+
+
+def _has_lock_open(process: psutil.Process, pause: float) -> bool:
+    time.sleep(pause)
+    return any(file.path.endswith("/training.lock") for file in process.open_files())
 
 
 def start(stack: Any, month: str) -> str:
