@@ -22,13 +22,14 @@ def demo(ctx: click.Context, months: int, seed: int) -> None:
     Run again, it finds what is there and retrains on the same months.
     """
     from theta_ml.landing.commands import simulate
-    from theta_ml.local.commands import up
+    from theta_ml.local.commands import up, where
 
     ctx.invoke(up)
     ctx.invoke(simulate, months=months, seed=seed, start=FIRST_MONTH)
     names = [str(Month.parse(FIRST_MONTH).shift(number)) for number in range(months)]
     answers = [_retrain(name, bootstrap=name == FIRST_MONTH) for name in names]
     _show(answers)
+    where()
     sys.exit(0 if all(answer["decision"] for answer in answers) else 1)
 
 
@@ -49,5 +50,4 @@ def _show(answers: list[dict[str, Any]]) -> None:
     for answer in answers:
         decision = answer["decision"] or {"decision": answer["state"], "sentence": f"see {answer['url']}"}
         table.add_row(answer["month"], decision["decision"], decision["sentence"])
-    console = Console()
-    console.print(table)
+    Console().print(table)

@@ -43,7 +43,7 @@ def up() -> None:
         click.echo(f"was up; started again: {', '.join(done.repaired)}")
     else:
         click.echo(f"up in {time.monotonic() - begun:.0f} s")
-    _where()
+    where()
 
 
 @click.command()
@@ -79,7 +79,7 @@ def status(as_json: bool) -> None:
         click.echo(f"not running (THETA_HOME is {found['home']}){left}")
     else:
         _table(found)
-        _where()
+        where()
     sys.exit(0 if found["healthy"] else RUNNING_UNWELL if found["running"] else NOT_RUNNING)
 
 
@@ -135,7 +135,7 @@ def _table(found: "Status") -> None:
     click.echo(f"resident memory: {found['rss_bytes'] / 2**30:.2f} GiB ({found['pss_bytes'] / 2**30:.2f} shared once)")
 
 
-def _where() -> None:
+def where() -> None:
     from theta_ml.local.layout import Layout, read_json
     from theta_ml.settings import home
 
