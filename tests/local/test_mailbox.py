@@ -10,8 +10,8 @@ from pathlib import Path
 import aiosmtplib
 import pytest
 
-from tests.conftest import free_ports
 from tests.pipeline.drive import until
+from theta_ml.bench.stack import free_ports
 
 
 @pytest.mark.parametrize("made_before", [False, True])

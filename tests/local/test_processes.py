@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import free_ports
+from theta_ml.bench.stack import free_ports
 from theta_ml.local import postgres, strays
 from theta_ml.local.layout import MARKER, Layout, StackError
 from theta_ml.local.ports import check_ports

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import Stack, run_theta, settings_of, stack_environment
+from tests.conftest import Stack, run_theta, settings_of
+from theta_ml.bench.stack import own_environment
 from theta_ml.local import strays
 from theta_ml.local.layout import Layout
 from theta_ml.local.processes import wait_gone
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.stack
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Stack]:
     """A stack that a test may break."""
-    env = stack_environment(tmp_path / "theta")
+    env = own_environment(tmp_path / "theta")
     try:
         started = run_theta(env, "up")
         assert started.returncode == 0, started.stdout + started.stderr

@@ -11,8 +11,8 @@ import click
 
 BENCHMARKS = {
     "pipeline": ("theta_ml.bench.pipeline:bench_pipeline", "What a retraining run costs beyond its stages' own work."),
-    "import": ("theta_ml.landing.bench:bench_import", "Landing conversations, against psycopg's executemany."),
-    "up": ("theta_ml.local.bench:bench_up", "Starting everything, against `airflow standalone`."),
+    "import": ("theta_ml.bench.landing:bench_import", "Landing conversations, against psycopg's executemany."),
+    "up": ("theta_ml.bench.up:bench_up", "Starting everything, against `airflow standalone`."),
 }
 COLUMNS = ("name", "value", "unit", "peer", "peer_value", "ratio", "target", "ok")
 

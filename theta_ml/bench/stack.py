@@ -33,8 +33,14 @@ def own_stack(extra: dict[str, str] | None = None) -> Iterator[tuple[Settings, d
 
 def own_environment(home: Path) -> dict[str, str]:
     """The caller's environment without its stack, and with `home` and free ports instead."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("THETA_", "AIRFLOW_", "MLFLOW_"))}
-    return kept | {"THETA_HOME": str(home)} | dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
+    ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
+    return clean_environment() | {"THETA_HOME": str(home)} | ports
+
+
+def clean_environment() -> dict[str, str]:
+    """The caller's environment without any setting of Theta, Airflow or MLflow."""
+    foreign = ("THETA_", "AIRFLOW_", "MLFLOW_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
 
 
 def free_ports(count: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,8 @@ from typing import Any
 import httpx
 import psutil
 
+from theta_ml.bench import row
+from theta_ml.bench.stack import clean_environment, free_ports, own_environment
 from theta_ml.local import strays
 from theta_ml.local.layout import MARKER, Layout, StackError
 from theta_ml.local.status import memory
@@ -25,54 +28,38 @@ AGAIN_TARGET = 60.0
 REST_TARGET = 3.0
 """GB (10⁹ bytes)."""
 
+ROUNDS = 3
+PEER = "airflow standalone (SQLite; no MLflow, PostgreSQL or mailbox)"
 _PEER_DEADLINE = 300.0
 
 
 def bench_up() -> list[dict[str, Any]]:
-    """Rows of `theta bench up`. Raises StackError where either does not come up."""
+    """Rows of `theta bench up`, medians of several rounds. Raises StackError where either does not come up."""
     folder = Path(tempfile.mkdtemp(prefix="theta-bench-"))
     try:
-        first, again, resident, proportional = _ours(folder / "theta")
-        peer, peer_resident, peer_proportional = _peer(folder / "airflow")
+        ours = [_ours(folder / f"theta{number}") for number in range(ROUNDS)]
+        theirs = [_peer(folder / f"airflow{number}") for number in range(ROUNDS)]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    rest = resident / 1e9
+    first, again, resident, proportional = (statistics.median(column) for column in zip(*ours, strict=True))
+    peer, peer_resident, peer_proportional = (statistics.median(column) for column in zip(*theirs, strict=True))
     return [
-        _row("theta up, first time (target in s)", first, "s", peer, FIRST_TARGET),
-        _row("theta up, after theta down (target in s)", again, "s", peer, AGAIN_TARGET),
-        _row(
-            "resident at rest, shared pages counted in each process (target in GB)",
-            rest,
-            "GB",
-            peer_resident / 1e9,
-            REST_TARGET,
-        ),
-        _row(
-            "resident at rest, shared pages counted once (target in GB)",
-            proportional / 1e9,
-            "GB",
-            peer_proportional / 1e9,
-            REST_TARGET,
-        ),
+        _row("theta up, first time", first, "s", peer, FIRST_TARGET),
+        _row("theta up, after theta down", again, "s", peer, AGAIN_TARGET),
+        _row("at rest, shared pages counted in each process", resident / 1e9, "GB", peer_resident / 1e9, REST_TARGET),
+        _row("at rest, shared pages counted once", proportional / 1e9, "GB", peer_proportional / 1e9, REST_TARGET),
     ]
 
 
 def _row(name: str, value: float, unit: str, peer_value: float, target: float) -> dict[str, Any]:
-    return {
-        "name": name,
-        "value": round(value, 2),
-        "unit": unit,
-        "peer": "airflow standalone (SQLite; no MLflow, PostgreSQL or mailbox)",
-        "peer_value": round(peer_value, 2),
-        "ratio": round(value / peer_value, 3),
-        "target": target,
-        "ok": value <= target,
-    }
+    return row(
+        name, value, unit, peer=PEER, peer_value=peer_value, ratio=value / peer_value, target=target, ok=value <= target
+    )
 
 
 def _ours(home: Path) -> tuple[float, float, int, int]:
     """Seconds of the first and of a later `theta up`; resident and proportional bytes at rest."""
-    env = _environment(home)
+    env = own_environment(home)
     try:
         first = _seconds(lambda: _theta("up", env))
         _theta("down", env)
@@ -94,29 +81,6 @@ def _theta(command: str, env: dict[str, str]) -> None:
     result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise StackError(f"`theta {command}` failed:\n{result.stdout}{result.stderr}")
-
-
-def _environment(home: Path) -> dict[str, str]:
-    """No service and no setting of the caller's; free ports."""
-    airflow, mlflow, mailbox = (str(port) for port in _free_ports(3))
-    ports = {"THETA_AIRFLOW_PORT": airflow, "THETA_MLFLOW_PORT": mlflow, "THETA_MAILBOX_PORT": mailbox}
-    return {**_clean_environment(), "THETA_HOME": str(home), **ports}
-
-
-def _clean_environment() -> dict[str, str]:
-    foreign = ("THETA_", "AIRFLOW_", "MLFLOW_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-
-
-def _free_ports(count: int) -> list[int]:
-    import socket
-    from contextlib import ExitStack
-
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 def _at_rest(layout: Layout) -> tuple[int, int]:
@@ -142,9 +106,9 @@ def _peer(home: Path) -> tuple[float, int, int]:
 @contextmanager
 def _standalone(layout: Layout) -> Iterator[str]:
     """A fresh `airflow standalone`, ended with its whole tree (it leaves its services behind when it is killed)."""
-    port, logs, triggers = (str(port) for port in _free_ports(3))
+    port, logs, triggers = (str(port) for port in free_ports(3))
     env = {
-        **_clean_environment(),
+        **clean_environment(),
         MARKER: str(layout.home),
         "SPT_NOENV": "1",
         # It starts its services as `airflow`.

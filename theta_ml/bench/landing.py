@@ -139,7 +139,7 @@ def _measure(who: str, path: Path, server: str, name: str) -> Measured:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     url = psycopg.conninfo.make_conninfo(server, dbname=name)
     migrate(url)
-    command = [sys.executable, "-m", "theta_ml.landing.bench", who, str(path), url]
+    command = [sys.executable, "-m", "theta_ml.bench.landing", who, str(path), url]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
