@@ -67,7 +67,7 @@ def _stages_help() -> str:
 
 @click.command(epilog=_stages_help())
 @click.argument("name", type=click.Choice(list(STAGES)), metavar="NAME")
-@click.option("--month", required=True, callback=month_option, help="Month of the run, YYYY-MM.")
+@click.option("--month", callback=month_option, help="Month of the run, YYYY-MM.  [required]")
 @click.option(
     "--run", "run_id", help="Name of the run it belongs to; by-hand-MONTH where not given. A run keeps its view."
 )
@@ -77,7 +77,7 @@ def _stages_help() -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def stage(
     name: str,
-    month: str,
+    month: str | None,
     run_id: str | None,
     inputs: tuple[str, ...],
     values: tuple[str, ...],
@@ -95,6 +95,8 @@ def stage(
     if parameters:
         _print_parameters(load_stage(name))
         return
+    if month is None:
+        raise click.UsageError("which month? pass --month YYYY-MM")
     with Events(name) as events:
         result = _run(name, month, run_id or f"by-hand-{month}", list(inputs), values, events)
     click.echo(json.dumps(vars(result)) if as_json else result.uri)
