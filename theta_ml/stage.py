@@ -118,9 +118,18 @@ def content_key(stage: Stage[Spec], spec: Spec, inputs: Inputs, run_id: str) -> 
 
 
 def run_stage(
-    stage: Stage[Spec], spec: Spec, input_uris: list[str], run_id: str, settings: Settings, events: Events
+    stage: Stage[Spec],
+    spec: Spec,
+    input_uris: list[str],
+    run_id: str,
+    settings: Settings,
+    events: Events,
+    started: float | None = None,
 ) -> Result:
-    """Runs `stage`, or finds what an earlier run of the same key made."""
+    """Runs `stage`, or finds what an earlier run of the same key made.
+
+    `started` says when its work began where that was before this call: loading its libraries is part of it.
+    """
     store = Store(settings.artifacts, settings.home / "cache")
     inputs = Inputs((artifact.stage, artifact) for artifact in map(store.open, input_uris))
     if stage.resolve:
@@ -130,7 +139,7 @@ def run_stage(
     if found and not stage.effects:
         events.log(f"{stage.name}: found {found.uri}, made before from the same inputs")
         return Result(found.uri, key, cached=True)
-    with store.writing(stage.name, key) as path:
+    with store.writing(stage.name, key, started) as path:
         noun = stage.function(spec, inputs, Work(run_id, key, path, settings, store, events))
         _describe(stage, spec, inputs, key, noun, path)
     return Result(store.uri(stage.name, key), key, cached=False)

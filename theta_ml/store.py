@@ -60,16 +60,19 @@ class Store:
         return self._open(place)
 
     @contextmanager
-    def writing(self, stage: str, key: str) -> Iterator[Path]:
-        """An empty directory that becomes the artifact when the block ends well, and vanishes otherwise."""
+    def writing(self, stage: str, key: str, started: float | None = None) -> Iterator[Path]:
+        """An empty directory that becomes the artifact when the block ends well, and vanishes otherwise.
+
+        `started` is when the work on it began, in seconds since 1970; now, where not given.
+        """
         parent = Path(self.base) / ".partial" if self.local else Path(tempfile.gettempdir())
         parent.mkdir(parents=True, exist_ok=True)
         path = parent / f"{stage}-{key}-{uuid.uuid4().hex[:8]}"
         path.mkdir()
-        started = time.time()
+        times = {"started": started or time.time()}
         try:
             yield path
-            self._publish(path, f"{self.base}/{stage}/{key}", {"started": started, "finished": time.time()})
+            self._publish(path, f"{self.base}/{stage}/{key}", times | {"finished": time.time()})
         finally:
             shutil.rmtree(path, ignore_errors=True)
 

@@ -1,4 +1,8 @@
-"""What a retraining run costs beyond its stages' own work, against plain Airflow with tasks that do nothing."""
+"""What a retraining run costs beyond its stages' own work, against plain Airflow with tasks that do nothing.
+
+A stage's own work begins when its process has read its arguments, before it loads its libraries, and ends when its
+artifact is in place. The rest is what Airflow, the operator and a process's birth and death take.
+"""
 
 import json
 import statistics

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import MISSING, fields, replace
 from importlib import import_module
@@ -103,10 +104,11 @@ def stage(
 
 
 def _run(name: str, month: str, run_id: str, uris: list[str], values: tuple[str, ...], events: Events) -> Result:
+    started = time.time()
     try:
         row = load_stage(name)
         spec = parse_spec(row, {"month": month, **dict(_assignment(value) for value in values)})
-        result = run_stage(row, spec, uris, run_id, load_settings(), events)
+        result = run_stage(row, spec, uris, run_id, load_settings(), events, started)
     except tuple(_OUTCOMES) as outcome:
         kind, code = next(_OUTCOMES[known] for known in _OUTCOMES if isinstance(outcome, known))
         events.error(kind, str(outcome))
