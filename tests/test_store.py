@@ -1,9 +1,11 @@
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
 
-from theta_ml.store import DOCUMENT, MARKER, ArtifactMissing, Store
+from theta_ml.store import DOCUMENT, MARKER, STALE_SECONDS, ArtifactMissing, Store
 
 KEY = "0" * 32
 
@@ -49,6 +51,18 @@ def test_half_an_output_is_not_read_and_is_replaced(tmp_path: Path) -> None:
     write(store)
     assert (half / "data.txt").read_text() == "hello"
     assert (half / MARKER).exists()
+
+
+def test_what_a_killed_writer_left_is_swept_in_time(tmp_path: Path) -> None:
+    store = Store(str(tmp_path), tmp_path / "cache")
+    old, fresh = (tmp_path / ".partial" / name for name in ("snapshot-old", "snapshot-fresh"))
+    for left in (old, fresh):
+        left.mkdir(parents=True)
+    long_ago = time.time() - STALE_SECONDS - 1
+    os.utime(old, (long_ago, long_ago))
+    write(store)
+    assert not old.exists()
+    assert fresh.exists()
 
 
 def test_the_first_of_two_writers_of_a_key_stays(store: Store) -> None:

@@ -15,6 +15,8 @@ import fsspec
 
 DOCUMENT = "artifact.json"
 MARKER = "_COMPLETE"
+STALE_SECONDS = 14 * 24 * 3600
+"""No stage writes for longer."""
 
 
 class ArtifactMissing(Exception):
@@ -67,6 +69,8 @@ class Store:
         """
         parent = Path(self.base) / ".partial" if self.local else Path(tempfile.gettempdir())
         parent.mkdir(parents=True, exist_ok=True)
+        if self.local:
+            _sweep(parent)
         path = parent / f"{stage}-{key}-{uuid.uuid4().hex[:8]}"
         path.mkdir()
         times = {"started": started or time.time()}
@@ -109,6 +113,16 @@ class Store:
             shutil.rmtree(path, ignore_errors=True)
             partial.rename(path)
         return path
+
+
+def _sweep(parent: Path) -> None:
+    """Removes what writers left that were killed long ago."""
+    for left in parent.iterdir():
+        try:
+            if time.time() - left.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+        except FileNotFoundError:
+            continue  # its writer has just finished
 
 
 def _protocols(fs: fsspec.AbstractFileSystem) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ class Measured(NamedTuple):
 
 def bench_import() -> list[dict[str, Any]]:
     """Rows: messages a second against the peer's; peak memory, and how it grows with the file."""
-    with _workplace() as folder, _server(folder) as url:
+    with _own_folder() as folder, _server(folder) as url:
         once, thrice = _files(folder)
         ours, theirs = [], []
         for number in range(REPEATS):
@@ -91,7 +91,7 @@ def _memory_rows(ours: list[Measured], longer: list[Measured]) -> list[dict[str,
 
 
 @contextmanager
-def _workplace() -> Iterator[Path]:
+def _own_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="theta-bench-"))
     folder.chmod(0o755)  # under root the server runs as a user of its own
     try:
