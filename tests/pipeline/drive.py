@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,13 +9,12 @@ from typing import Any
 
 import psutil
 
-ROOT = Path(__file__).parents[2]
+from tests.conftest import run_theta
 
 
 def theta(env: dict[str, str], *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Runs `theta …` against the stack of `env`."""
-    command = [sys.executable, "-m", "theta_ml", *arguments]
-    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    done = run_theta(env, *arguments, timeout=900)
     if check:
         assert done.returncode == 0, f"theta {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done

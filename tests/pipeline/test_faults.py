@@ -82,7 +82,7 @@ def service(stack: Any, name: str) -> psutil.Process:
 def decision(stack: Any, run_id: str, seconds: float = 600) -> dict[str, Any]:
     def rows() -> list[dict[str, Any]]:
         done = theta(stack.env, "ledger", "--json", check=False)
-        return [row for row in _json(done.stdout) if row["run_id"] == run_id] if done.returncode == 0 else []
+        return [row for row in json.loads(done.stdout) if row["run_id"] == run_id] if done.returncode == 0 else []
 
     found: list[dict[str, Any]] = until(f"{run_id} is decided", rows, seconds)
     assert len(found) == 1
@@ -98,10 +98,6 @@ def trained(stack: Any, run_id: str) -> dict[str, Any]:
         Store(stack.settings.artifacts, stack.home / "cache").open(artifact["uri"]).document["value"]
     )
     return found
-
-
-def _json(text: str) -> Any:
-    return json.loads(text)
 
 
 def test_a_killed_training_resumes(stack: Any, months: Iterator[str]) -> None:
@@ -138,4 +134,4 @@ def conversations(stack: Any) -> int:
 
 def theta_json_or_none(env: dict[str, str]) -> Any:
     done = theta(env, "status", "--json", check=False)
-    return done.returncode == 0 and _json(done.stdout)["healthy"]
+    return done.returncode == 0 and json.loads(done.stdout)["healthy"]

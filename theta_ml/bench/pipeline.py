@@ -8,7 +8,6 @@ import json
 import statistics
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from theta_ml.bench import row
@@ -16,6 +15,7 @@ from theta_ml.bench.stack import own_stack, run_theta
 from theta_ml.cli.airflow import Airflow
 from theta_ml.cli.retrain import watch
 from theta_ml.cli.stage import STAGES
+from theta_ml.local.plan import repository
 from theta_ml.settings import Settings
 from theta_ml.store import Store
 
@@ -65,7 +65,7 @@ def _peer_bundle() -> dict[str, str]:
     bundle = "airflow.dag_processing.bundles.local.LocalDagBundle"
     bundles = [
         {"name": "dags-folder", "classpath": bundle, "kwargs": {}},
-        {"name": "peer", "classpath": bundle, "kwargs": {"path": str(Path(__file__).parent / "peer")}},
+        {"name": "peer", "classpath": bundle, "kwargs": {"path": str(repository() / "plugins" / "bench")}},
     ]
     return {"AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles)}
 

@@ -1,6 +1,6 @@
 """The peer of `theta bench pipeline`: theta_retrain's shape with plain Airflow operators that do nothing.
 
-Run by Airflow from a DAG bundle of the benchmark's own; nothing of `theta_ml` imports it.
+Airflow reads it only from the DAG bundle that the benchmark adds.
 """
 
 from airflow.providers.standard.operators.bash import BashOperator
