@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     artifacts_url: str | None = None
     """Root of the stages' artifacts, any fsspec URL; default `$THETA_HOME/artifacts`."""
 
+    catalog: Path | None = None
+    """A team's own datasets; default `$THETA_HOME/catalog.yaml`, which `theta data add` writes."""
+
     airflow_port: int = Field(default=8080, ge=1, le=65535)
     mlflow_port: int = Field(default=5000, ge=1, le=65535)
     mailbox_port: int = Field(default=1025, ge=1, le=65535)

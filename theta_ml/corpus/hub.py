@@ -1,0 +1,112 @@
+"""Public sets by their hub id, through the `datasets` library; or a folder that holds a copy of one.
+
+A set is read at one commit: its key says which. What is fetched lies under `$THETA_HOME/cache/hub`, and is found there
+again without a network. Nothing is told to anybody, and no code of the hub's is run.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from theta_ml.corpus.catalog import Dataset, Missing
+from theta_ml.corpus.formats import PARSERS
+from theta_ml.corpus.formats.conversation import Row
+from theta_ml.corpus.formats.files import sha256
+from theta_ml.corpus.formats.layouts import Records, rows
+from theta_ml.settings import Settings
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def hub_rows(dataset: Dataset, settings: Settings) -> Iterator[Row]:
+    """The set's rows; `line` is the row's number. Raises Missing where it is neither reachable nor kept here."""
+    return rows(_records(dataset, settings), PARSERS[dataset.format](dataset.columns))
+
+
+def hub_content(dataset: Dataset, settings: Settings) -> list[list[str]]:
+    """What tells this set from another: its commit, or the content of the copy's files."""
+    copy = _copy(dataset)
+    named = [["config", dataset.config or ""], ["split", dataset.split]]
+    if copy is None:
+        return [[str(dataset.hub), _commit(dataset, settings)], *named]
+    found = sorted(path for path in copy.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return [[str(path.relative_to(copy)), sha256(path)] for path in found] + named
+
+
+def _records(dataset: Dataset, settings: Settings) -> Records:
+    datasets = _library()
+    copy = _copy(dataset)
+    commit = None if copy else _commit(dataset, settings)
+    try:
+        loaded = datasets.load_dataset(
+            str(copy or dataset.hub),
+            dataset.config,
+            split=dataset.split,
+            revision=commit,
+            cache_dir=str(_cache(settings)),
+            # A copy needs no second one, and a beginning no whole: the rest is fetched once and kept.
+            streaming=copy is not None or dataset.limit is not None,
+        )
+        yield from enumerate(loaded, 1)
+    except _faults() as error:
+        raise _missing(dataset, error) from None
+
+
+def _faults() -> tuple[type[Exception], ...]:
+    """What loading raises: the libraries' own kinds, and those of what they travel by and read with."""
+    from datasets.exceptions import DatasetsError
+    from httpx import HTTPError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return (DatasetsError, HfHubHTTPError, HTTPError, OSError, ValueError, TypeError)
+
+
+def _missing(dataset: Dataset, error: Exception) -> Missing:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return Missing(
+        f"dataset {dataset.id}: the set {dataset.hub} ({dataset.config or 'its only config'}, split {dataset.split}) "
+        f"cannot be loaded ({reason}); check its id and split, connect once so that it is kept under "
+        f"$THETA_HOME/cache/hub, or leave it out with `theta data add {dataset.id} --disable`"
+    )
+
+
+def _copy(dataset: Dataset) -> Path | None:
+    folder = Path(str(dataset.hub))
+    return folder if folder.is_absolute() else None
+
+
+def _commit(dataset: Dataset, settings: Settings) -> str:
+    """The commit that `revision` names now; without a network, the one it named when last asked."""
+    if dataset.revision and _COMMIT.fullmatch(dataset.revision):
+        return dataset.revision
+    kept = _cache(settings) / "commits" / f"{dataset.hub}@{dataset.revision or 'main'}".replace("/", "--")
+    _library()
+    from huggingface_hub import HfApi
+
+    try:
+        commit = str(HfApi().dataset_info(str(dataset.hub), revision=dataset.revision, timeout=20).sha)
+    except _faults() as error:
+        if kept.exists():
+            return kept.read_text()
+        raise _missing(dataset, error) from None
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(commit)
+    return commit
+
+
+def _cache(settings: Settings) -> Path:
+    return settings.home / "cache" / "hub"
+
+
+def _library() -> Any:
+    """The library, with nothing sent home and no bars drawn."""
+    os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_UPDATE_DOWNLOAD_COUNTS": "0", "DO_NOT_TRACK": "1"}
+    import datasets
+    from huggingface_hub import constants
+
+    constants.HF_HUB_DISABLE_TELEMETRY = True  # it reads the variable as it is imported, which may have been before
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
+    datasets.disable_progress_bars()
+    return datasets
