@@ -1,16 +1,16 @@
 """Cleaning can bring personal data to light (`me&#64;example.org`): what it changed is redacted once more."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 
 import polars as pl
 
+from theta_ml.corpus.cleaning.rows import put
 from theta_ml.privacy.redaction import Redactor
 
-_PLACEHOLDER = re.compile(r"\[([A-Z][A-Z_]*)_(\d+)\]")
+_PLACEHOLDER = re.compile(r"\[([A-Z][A-Z_]*)_(\d{1,9})\]")
 # A code point that is no character, which no cleaned text holds: keeps old placeholders apart from new ones.
 _OLD = "\ufdd0"
-_OLD_PLACEHOLDER = re.compile(rf"\[([A-Z][A-Z_]*){_OLD}(\d+)\]")
 
 
 def redacted_again(messages: pl.DataFrame, changed: pl.Series) -> pl.Series:
@@ -18,28 +18,25 @@ def redacted_again(messages: pl.DataFrame, changed: pl.Series) -> pl.Series:
 
     A value found now gets a number that its kind has not had in the conversation.
     """
-    contents = messages["content"]
-    rows, texts = [], []
-    for (conversation,), part in (
-        messages.select("conversation", "content").with_row_index("row")[changed].group_by("conversation")
-    ):
-        found = _found(part)
-        if found:
-            taken = _highest(messages.filter(pl.col("conversation") == conversation)["content"])
-            rows += list(found)
-            texts += [_numbered(text, taken) for text in found.values()]
-    return contents.scatter(rows, texts) if rows else contents
+    rows: dict[int, str] = {}
+    taken: dict[int, Counter[str]] = {}
+    for conversation, row, text in _found(messages, changed):
+        if conversation not in taken:
+            taken[conversation] = _highest(messages.filter(pl.col("conversation") == conversation)["content"])
+        rows[row] = _numbered(text, taken[conversation])
+    return put(messages["content"], pl.Series([*rows], dtype=pl.UInt32), pl.Series([*rows.values()], dtype=pl.String))
 
 
-def _found(part: pl.DataFrame) -> dict[int, str]:
-    """Row → text in which something was redacted; what was a placeholder before is marked as old."""
-    redactor = Redactor()
-    found = {}
-    for row, text in part.select("row", "content").iter_rows():
+def _found(messages: pl.DataFrame, changed: pl.Series) -> list[tuple[int, int, str]]:
+    """(conversation, row, text) wherever something is redacted; what was a placeholder before is marked as old."""
+    redactors: defaultdict[int, Redactor] = defaultdict(Redactor)
+    found = []
+    texts = zip(messages["conversation"].gather(changed), changed, messages["content"].gather(changed), strict=True)
+    for conversation, row, text in texts:
         marked = _PLACEHOLDER.sub(rf"[\1{_OLD}\2]", text)
-        redacted = redactor.redact(marked)
+        redacted = redactors[conversation].redact(marked)
         if redacted != marked:
-            found[row] = redacted
+            found.append((conversation, row, redacted))
     return found
 
 
@@ -54,4 +51,4 @@ def _highest(texts: pl.Series) -> Counter[str]:
 
 def _numbered(text: str, taken: Counter[str]) -> str:
     text = _PLACEHOLDER.sub(lambda match: f"[{match[1]}_{int(match[2]) + taken[match[1]]}]", text)
-    return _OLD_PLACEHOLDER.sub(r"[\1_\2]", text)
+    return text.replace(_OLD, "_")

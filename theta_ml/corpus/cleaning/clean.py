@@ -10,6 +10,7 @@ from theta_ml.corpus.batch import Batch
 from theta_ml.corpus.cleaning import encoding, length, markup, quality, whitespace
 from theta_ml.corpus.cleaning.again import redacted_again
 from theta_ml.corpus.cleaning.language import languages
+from theta_ml.corpus.cleaning.rows import put
 from theta_ml.corpus.cleaning.rules import Rules
 from theta_ml.corpus.cleaning.samples import Sample, sampled
 from theta_ml.corpus.cleaning.text_bytes import BEYOND_ASCII, CONTROLS, LINE_ENDS, TextBytes
@@ -82,7 +83,7 @@ def _repaired(batch: Batch, log: _Log) -> Batch:
     for name, step in _STEPS.items():
         before, texts = texts, step(texts, log.rules)
         log.step(name, conversations, before, texts)
-    messages = messages.with_columns(content=messages["content"].scatter(rows, texts))
+    messages = messages.with_columns(content=put(messages["content"], rows, texts))
     safe = redacted_again(messages, rows.filter(original != texts))
     log.changed["redacted"] = int((safe != messages["content"]).sum())
     return Batch(batch.conversations, messages.with_columns(content=safe))
@@ -136,7 +137,7 @@ def _first_reason(verdicts: quality.Verdicts, size: int) -> pl.Series:
     """For each conversation the first rule that rejects it, or null."""
     reasons = pl.Series([None] * size, dtype=pl.String)
     for reason, rejected in reversed(verdicts.items()):
-        reasons = reasons.scatter(pl.Series(rejected).arg_true(), reason)
+        reasons = put(reasons, pl.Series(rejected).arg_true(), pl.Series([reason]))
     return reasons
 
 

@@ -2,6 +2,8 @@
 
 import polars as pl
 
+from theta_ml.corpus.cleaning.rows import each, where
+
 # What UTF-8 read as Windows-1252 or Latin-1 looks like: the first byte of a character, then one that only follows.
 _MOJIBAKE = (
     r"[\x{C2}-\x{F4}][\x{80}-\x{BF}\x{2013}-\x{2022}\x{2026}\x{2030}\x{2039}\x{203A}\x{20AC}\x{2122}\x{152}\x{153}"
@@ -30,14 +32,10 @@ _RIGHT_TO_LEFT = r"[\p{Hebrew}\p{Arabic}\p{Syriac}\p{Thaana}\p{Nko}]"
 
 def repair(texts: pl.Series) -> pl.Series:
     """Text that was decoded as another encoding than its own, as it was meant."""
-    broken = texts.str.contains(_MOJIBAKE)
-    if not broken.any():
-        return texts
-    repaired = pl.Series([_fixed(text) for text in texts.filter(broken)], dtype=pl.String)
-    return texts.scatter(broken.arg_true(), repaired)
+    return where(texts.str.contains(_MOJIBAKE), each(_as_meant), texts)
 
 
-def _fixed(text: str) -> str:
+def _as_meant(text: str) -> str:
     import ftfy
 
     return ftfy.fix_encoding(text)
@@ -53,14 +51,13 @@ def visible(texts: pl.Series) -> pl.Series:
 
 
 def _without_invisible(texts: pl.Series) -> pl.Series:
-    rows = texts.str.len_bytes() != texts.str.len_chars()
-    if not rows.any():
-        return texts
-    wide = texts.filter(rows).str.replace_all(_NO_CHARACTERS, "").str.replace_all(_INVISIBLE, "$1")
-    directed = wide.str.contains(_DIRECTIONS) & ~wide.str.contains(_RIGHT_TO_LEFT)
-    if directed.any():
-        wide = wide.scatter(directed.arg_true(), wide.filter(directed).str.replace_all(_DIRECTIONS, ""))
-    return texts.scatter(rows.arg_true(), wide)
+    return where(texts.str.len_bytes() != texts.str.len_chars(), _useful, texts)
+
+
+def _useful(texts: pl.Series) -> pl.Series:
+    texts = texts.str.replace_all(_NO_CHARACTERS, "").str.replace_all(_INVISIBLE, "$1")
+    directed = texts.str.contains(_DIRECTIONS) & ~texts.str.contains(_RIGHT_TO_LEFT)
+    return where(directed, lambda some: some.str.replace_all(_DIRECTIONS, ""), texts)
 
 
 def normal_form(texts: pl.Series) -> pl.Series:

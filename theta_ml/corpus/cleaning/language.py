@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from theta_ml.corpus.batch import Batch
+from theta_ml.corpus.cleaning.rows import put
 from theta_ml.corpus.cleaning.rules import Rules
 
 _SAMPLE = 160
@@ -24,7 +25,7 @@ def languages(batch: Batch, rules: Rules) -> pl.Series:
     asked = said.is_null()
     if not asked.any():
         return said
-    return said.scatter(asked.arg_true(), _identified(_samples(batch, asked), rules))
+    return put(said, asked.arg_true(), _identified(_samples(batch, asked), rules))
 
 
 def _samples(batch: Batch, asked: pl.Series) -> pl.Series:
@@ -39,8 +40,8 @@ def _samples(batch: Batch, asked: pl.Series) -> pl.Series:
 def _identified(samples: pl.Series, rules: Rules) -> pl.Series:
     enough = samples.str.count_matches(r"\p{L}") >= rules.min_language_letters
     found = [_identify(text, rules.min_language_confidence) for text in samples.filter(enough)]
-    none = pl.Series([None] * len(samples), dtype=pl.String)
-    return none.scatter(enough.arg_true(), pl.Series(found, dtype=pl.String))
+    unknown = pl.Series([None] * len(samples), dtype=pl.String)
+    return put(unknown, enough.arg_true(), pl.Series(found, dtype=pl.String))
 
 
 def _identify(line: str, min_confidence: float) -> str | None:

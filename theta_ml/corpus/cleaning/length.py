@@ -2,6 +2,8 @@
 
 import polars as pl
 
+from theta_ml.corpus.cleaning.rows import each, where
+
 _BOUNDARIES = ("\n\n", "\n", ". ", " ")
 
 
@@ -10,11 +12,8 @@ def within(texts: pl.Series, limit: int) -> pl.Series:
 
     The best boundary wins: paragraph, line, sentence, word; where there is none, the text ends at the limit.
     """
-    rows = texts.str.len_bytes() > limit
-    if not rows.any():
-        return texts
-    heads = texts.filter(rows).str.slice(0, limit + 1)
-    return texts.scatter(rows.arg_true(), pl.Series([_cut(head, limit) for head in heads], dtype=pl.String))
+    cut = each(lambda text: _cut(text, limit))
+    return where(texts.str.len_bytes() > limit, lambda long: cut(long.str.head(limit + 1)), texts)
 
 
 def _cut(text: str, limit: int) -> str:

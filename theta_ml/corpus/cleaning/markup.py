@@ -5,6 +5,8 @@ import re
 
 import polars as pl
 
+from theta_ml.corpus.cleaning.rows import each, where
+
 _ENTITY = r"&(?:[A-Za-z]{2,8}[0-9]{0,2}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});"
 _BLOCK = r"p|br|div|ul|ol|li|h[1-6]|hr|blockquote|table|tr|center"
 _INLINE = r"b|i|u|s|em|strong|span|a|font|small|big|sub|sup|td|th|tbody|thead"
@@ -31,11 +33,7 @@ _DEPTH = 4
 
 def without_markup(texts: pl.Series) -> pl.Series:
     """Texts without tags of HTML's formatting, without BBCode, and with their entities decoded."""
-    rows = texts.str.contains(HINT)
-    if not rows.any():
-        return texts
-    plain = pl.Series([_plain(text) for text in texts.filter(rows)], dtype=pl.String)
-    return texts.scatter(rows.arg_true(), plain)
+    return where(texts.str.contains(HINT), each(_plain), texts)
 
 
 def _plain(text: str) -> str:

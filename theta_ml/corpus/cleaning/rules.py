@@ -43,7 +43,7 @@ class Rules:
     max_repeated_phrase_share: float = 0.5
     """Share of a reply's runs of four words that may have occurred earlier in it, from fifty words on."""
     max_profanity_share: float = 0.04
-    """Share of the assistant's words that may be profane, from three profane words on. One slur is one too many."""
+    """Share of the assistant's words that may be profane, from two profane words on. One slur is one too many."""
     samples: int = 3
     """Samples shown of each step and each reason."""
 

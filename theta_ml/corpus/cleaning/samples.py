@@ -1,6 +1,7 @@
 """What a step did to a few conversations, for a reader's eyes."""
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import NamedTuple
 
 import polars as pl
@@ -9,6 +10,8 @@ from theta_ml.privacy.redaction import Redactor
 
 _WIDTH = 240
 _LEAD = 60
+_AROUND = 2000
+"""Characters on both sides of an excerpt that are looked at for personal data."""
 
 
 class Sample(NamedTuple):
@@ -28,17 +31,14 @@ def sampled(step: str, rows: pl.DataFrame, limit: int) -> list[Sample]:
 
     A text in which there is anything to redact is never shown: what a step brought to light stood there before.
     """
-    chosen: list[Sample] = []
-    ordered = rows.with_columns(order=pl.col("conversation_id").hash(0)).sort("order", maintain_order=True)
-    for name, before, after, order in (
-        ordered.unique("order", keep="first", maintain_order=True)
-        .head(5 * limit)
-        .select("conversation_id", "before", "after", "order")
-        .iter_rows()
-    ):
-        if Redactor().redact(before) == before and len(chosen) < limit:
-            chosen.append(Sample(order, step, name, *_excerpts(before, after)))
-    return chosen
+    rows = rows.with_columns(order=pl.col("conversation_id").hash(0)).sort("order", maintain_order=True)
+    rows = rows.unique("order", keep="first", maintain_order=True).head(5 * limit)
+    shown = (
+        Sample(order, step, name, *excerpts)
+        for name, before, after, order in rows.select("conversation_id", "before", "after", "order").iter_rows()
+        if (excerpts := _excerpts(before, after))
+    )
+    return list(islice(shown, limit))
 
 
 def fewest(samples: Iterable[Sample], limit: int) -> list[Sample]:
@@ -49,12 +49,13 @@ def fewest(samples: Iterable[Sample], limit: int) -> list[Sample]:
     return [sample for step in kept for sample in kept[step][:limit]]
 
 
-def _excerpts(before: str, after: str) -> tuple[str, str]:
-    """Both from a little before the first difference."""
+def _excerpts(before: str, after: str) -> tuple[str, str] | None:
+    """Both from a little before the first difference; None where there is something to redact."""
     pairs = zip(before, after, strict=False)
     first = next((at for at, (old, new) in enumerate(pairs) if old != new), min(len(before), len(after)))
     start = max(0, first - _LEAD) if after else 0
-    return _excerpt(before, start), _excerpt(after, start)
+    around = before[max(0, start - _AROUND) : start + _WIDTH + _AROUND]
+    return (_excerpt(before, start), _excerpt(after, start)) if Redactor().redact(around) == around else None
 
 
 def _excerpt(text: str, start: int) -> str:

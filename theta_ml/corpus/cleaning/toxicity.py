@@ -7,8 +7,10 @@ contains offensive words; that is what it is for.
 
 import polars as pl
 
-MIN_PROFANE = 3
-"""Fewer profane words are an outburst, not a style."""
+from theta_ml.corpus.cleaning.rows import put
+
+MIN_PROFANE = 2
+"""One profane word is an outburst, not a style."""
 
 _SLURS = (
     r"n[i1]gg(?:er|a|uh)[sz]?", r"k[i1]kes?", r"wetbacks?", r"gooks?", r"ragheads?", r"towelheads?", r"fagg[oe]ts?",
@@ -41,7 +43,7 @@ def count(texts: pl.Series) -> pl.DataFrame:
     found = texts.filter(seen).to_frame("text").select(slurs=_matches(_SLURS), profane=_matches(_PROFANE))
     none = pl.zeros(len(texts), pl.UInt32, eager=True)
     at = seen.arg_true()
-    return pl.DataFrame({kind: none.scatter(at, found[kind]) for kind in ("slurs", "profane")})
+    return pl.DataFrame({kind: put(none, at, found[kind]) for kind in ("slurs", "profane")})
 
 
 def _matches(words: tuple[str, ...]) -> pl.Expr:
