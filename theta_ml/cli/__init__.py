@@ -12,6 +12,7 @@ COMMANDS = {
     "logs": ("theta_ml.local.commands:logs", "Show a service's log."),
     "import": ("theta_ml.landing.commands:import_", "Land conversations from JSONL files."),
     "simulate": ("theta_ml.landing.commands:simulate", "Land months of plausible conversations, for a demo."),
+    "data": ("theta_ml.corpus.commands:data", "What a corpus is made of: list, add, show, count."),
     "retrain": ("theta_ml.cli.retrain:retrain", "Retrain on a month, through Airflow."),
     "stage": ("theta_ml.cli.stage:stage", "Run one stage of the pipeline by hand."),
     "ledger": ("theta_ml.registry.commands:ledger", "What was decided for each run, and why."),

@@ -64,7 +64,7 @@ class Dataset(BaseModel):
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
     """Lower case; stands as `source` beside each conversation that came from here."""
     category: str = Field(min_length=1)
-    title: str = Field(min_length=1)
+    title: str = ""
     description: str = ""
     licence: Annotated[str, AfterValidator(_spdx)]
     """SPDX expression."""

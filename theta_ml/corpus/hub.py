@@ -31,6 +31,8 @@ def hub_content(dataset: Dataset, settings: Settings) -> list[list[str]]:
     named = [["config", dataset.config or ""], ["split", dataset.split]]
     if copy is None:
         return [[str(dataset.hub), _commit(dataset, settings)], *named]
+    if not copy.is_dir():
+        raise _missing(dataset, FileNotFoundError(f"there is no folder {copy}"))
     found = sorted(path for path in copy.rglob("*") if path.is_file() and not path.name.startswith("."))
     return [[str(path.relative_to(copy)), sha256(path)] for path in found] + named
 
@@ -57,7 +59,7 @@ def _records(dataset: Dataset, settings: Settings) -> Records:
 def _faults() -> tuple[type[Exception], ...]:
     """What loading raises: the libraries' own kinds, and those of what they travel by and read with."""
     from datasets.exceptions import DatasetsError
-    from httpx import HTTPError
+    from httpx2 import HTTPError
     from huggingface_hub.errors import HfHubHTTPError
 
     return (DatasetsError, HfHubHTTPError, HTTPError, OSError, ValueError, TypeError)

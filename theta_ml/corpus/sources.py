@@ -53,7 +53,7 @@ def read(dataset: Dataset, settings: Settings, redact: bool = True) -> Iterator[
     pending = _Pending(dataset)
     for name, row in _rows(dataset, settings):
         pending.add(name, row)
-        if pending.full:
+        if pending.full or (left is not None and len(pending.places) >= left):
             reading = pending.reading(seen, left, redact)
             left = None if left is None else left - reading.batch.conversations.height
             yield reading

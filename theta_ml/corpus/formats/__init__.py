@@ -1,16 +1,4 @@
-"""How datasets are written down.
-
-| format | a row |
-|---|---|
-| messages | `{"id"?, "messages": [{"role", "content"}]}`: Theta's own, and OpenAI's for fine-tuning |
-| sharegpt | `{"id"?, "conversations": [{"from": "human", "value"}]}` |
-| alpaca | `{"instruction", "input"?, "output"}` |
-| text | turns `User: …`, `Assistant: …`, or documents; a blank line between conversations |
-| csv | a message a row (`conversation_id, role, content`), or `instruction, output` |
-| parquet | any of the above but text, told by its columns |
-
-The first three are JSON lines, or one JSON array; all but Parquet may be .gz.
-"""
+"""How datasets are written down: what a row looks like (DESCRIPTIONS), and how a file of such rows is read."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +9,15 @@ from theta_ml.corpus.formats.layouts import alpaca, messages, rows, sharegpt, ta
 from theta_ml.corpus.formats.text import text_rows
 from theta_ml.landing.lines import UnreadableFile
 
+DESCRIPTIONS = {
+    "messages": '{"id"?, "messages": [{"role": "user", "content": "…"}]}, a line each; OpenAI\'s for fine-tuning too',
+    "sharegpt": '{"id"?, "conversations": [{"from": "human", "value": "…"}]}, a line each or one JSON array',
+    "alpaca": '{"instruction", "input"?, "output"}, a line each or one JSON array',
+    "text": "turns `User: …`, `Assistant: …`, or documents; a blank line between conversations",
+    "csv": "a header, then a message a row (conversation_id, role, content), or instruction, output",
+    "parquet": "columns messages, conversations, instruction and output, or conversation_id, role and content",
+}
+"""What is not Parquet may be .gz."""
 PARSERS = {"messages": messages, "sharegpt": sharegpt, "alpaca": alpaca}
 
 
