@@ -1,0 +1,171 @@
+"""People's names, by what people write before them: my name is ..., Dear ..., Mrs ..., Regards, ...
+
+Without a model only a cue tells a name from any other capital. A name that stands alone stays, until one with a cue
+has told who is meant: the rest of the conversation is searched for that one (`Redactor`).
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from theta_ml.privacy.spans import Rule, Span, longest
+
+_TITLES = "Mr|Mrs|Ms|Mx|Miss|Dr|Prof|Professor|Doctor|Madam|Madame|Herr|Frau|Señora?|Signora?|Monsieur"
+_GREETINGS = "Dear|Hi|Hello|Hey|Thanks|Thank you|Good morning|Good afternoon|Good evening|Bye|Goodbye|Welcome"
+_RELATIVES = (
+    "mother|father|mom|mum|dad|brother|sister|wife|husband|son|daughter|uncle|aunt|cousin|grandmother|grandfather|grandma|"
+    "grandpa|friend|boyfriend|girlfriend|fiancée?|boss|colleague|coworker|roommate|neighbou?r|nephew|niece"
+)
+_BEFORE = (
+    rf"\b(?:{_TITLES})\b\.?[ ]"
+    rf"|\b(?:{_GREETINGS}),?[ ]"
+    r"|(?i:\bnames? (?:is|was|'s|on (?:it|the card|my card)(?: is)?|to|as|of|under)[ ]|\bname(?:'s|:) ?\n?)"
+    r"|(?i:\b(?:call me|i'm called|i am called|named|known as|this is|i am|i'm|it's)[ ])"
+    rf"|(?i:\bmy (?:{_RELATIVES})(?:,|'s name is| is| was)?(?: called| named)?[ ])"
+    rf"|(?i:\b(?:{_RELATIVES}) (?:was |is )?(?:called|named)[ ])"
+    r"|(?i:\b(?:regards|best wishes|sincerely|yours truly|sincerely yours|cheers|thanks|love),[ ]?\n?\n?[ ]?)"
+    r"|(?i:\b(?:attn|attention|contact|recipient|passenger|patient|customer|cardholder|sender|signed|from|to|cc|c/o):? ?:[ ])"
+)
+"""What stands before a name. No look-around and ASCII classes: it is the rule's hint as well."""
+_CAPITAL = r"[^a-z0-9\s.,;:!?()\[\]{}<>\"'/\\*=@#$%&+|~^`_-]"
+_CUE = re.compile(f"(?P<cue>{_BEFORE})(?={_CAPITAL})")
+_LOWER = re.compile(
+    r"(?i)\bmy (?:full |first |last )?name(?: is|'s)[ ]([a-z]{3,20}(?: [a-z]{3,20})?)(?=[.,!?]|$|\n| and )"
+)
+_SPOKE = re.compile(r"(?m)^[ ]{0,4}([^\W\d_][\w' -]{1,40}):[ ]?[\"“]")
+_HINT = rf"(?:{_BEFORE}){_CAPITAL}|(?i:my (?:full |first |last )?name(?: is|'s) [a-z])|:[ ]?[\"“]"
+
+_WORD = re.compile(r"[^\W\d_](?:[\w'’-]{0,40}\w)?")
+_PARTICLES = frozenset("van von de der den del della di da dos du la le el al bin ibn ter af zu".split())
+_MAX_WORDS = 5
+_WEAK = re.compile(r"(?i)(?:this is|i am|i'm|it's|to:|from:|contact:) ?$")
+"""Cues that more often stand before something else: what follows must end as a name does."""
+_ENDS = re.compile(r"[ ]?(?:$|\n|[.,!?;)]|and\b|from\b|here\b|speaking\b|calling\b|again\b|with\b|at\b|by the way)")
+
+_NO_NAME = frozenset(
+    """
+    i a an the this that these those there here my your his her our their its it we you he she they who what when where
+    why how which if so and or but not no yes yeah yep nope ok okay sure please sorry thanks thank hi hello hey dear
+    good great nice well fine very just also all any some every everyone everybody anyone someone nobody sir madam
+    customer support team friend friends guys folks man dude sweetie honey god lord jesus christ world is are was were be
+    am do does did can could will would shall should may might must have has had let get got go going gonna looking
+    monday tuesday wednesday thursday friday saturday sunday january february march april may june july august september
+    october november december christmas easter halloween thanksgiving english german french spanish greek dutch chinese
+    irish swiss thai arab jew jewish muslim christian catholic hindu buddhist polish czech russian american african asian
+    european canadian mexican indian australian italian japanese korean british scottish welsh turkish danish finnish
+    swedish norwegian portuguese ubuntu linux windows debian kubuntu xubuntu gnome kde google facebook apple microsoft
+    android iphone amazon netflix youtube twitter wikipedia internet tv pc usb cd dvd dr mr mrs ms miss mx for from to of
+    in on at by with as about after before both then now today tomorrow tonight yesterday morning evening maybe perhaps
+    check enjoy have see note since because while would right true only really actually pretty too like want need
+    """.split()
+)
+_DEMONYM = re.compile(r"(?:ish|ese|[cs]ian|ican|ean)s?$")
+
+
+def _names(text: str) -> list[Span]:
+    spans = [span for match in _CUE.finditer(text) if (span := _after(text, match))]
+    for pattern in (_LOWER, _SPOKE):
+        for match in pattern.finditer(text):
+            words = match[1].lower().split()
+            if words[0] not in _NO_NAME and (pattern is _LOWER or _all_capital(match[1])):
+                spans.append(_span(text, *match.span(1)))
+    return longest(spans)
+
+
+def _after(text: str, cue: re.Match[str]) -> Span | None:
+    """The name that begins where the cue ends, if one does."""
+    end = _end_of_name(text, cue.end())
+    if end is None or (_WEAK.search(cue[0]) and not _ENDS.match(text, end)):
+        return None
+    return _span(text, cue.end(), end)
+
+
+def _end_of_name(text: str, start: int) -> int | None:
+    """Capitalised words, initials, and small particles between them; none if the first word is no name."""
+    end, at = None, start
+    for place in range(_MAX_WORDS):
+        match = _WORD.match(text, at)
+        if not match or not _may_be_name(match[0], place):
+            break
+        at = match.end()
+        if match[0] not in _PARTICLES:
+            end = at
+        if text.startswith(".", at) and len(match[0]) == 1:
+            at += 1
+        if not text.startswith(" ", at):
+            break
+        at += 1
+    return end
+
+
+def _may_be_name(word: str, place: int) -> bool:
+    if word in _PARTICLES:
+        return True
+    lower = word.lower()
+    return (
+        word[0].isupper()
+        and lower not in _NO_NAME
+        and "'" not in lower[-3:-1]
+        and not _DEMONYM.search(lower)
+        and (len(word) > 1 or place > 0)
+    )
+
+
+def _all_capital(shown: str) -> bool:
+    return all(word[0].isupper() or word in _PARTICLES for word in shown.split())
+
+
+def _span(text: str, start: int, end: int) -> Span:
+    return Span(start, end, text[start:end].casefold())
+
+
+_COMMON = frozenset(
+    "will may mark rose hope grace bill faith joy art grant rich jack drew chase summer autumn ivy lily long young brown white black green king day".split()
+)
+
+
+class KnownNames:
+    """The names told in a conversation, and who each of their words means."""
+
+    def __init__(self) -> None:
+        self._owners: dict[str, str] = {}
+        self._pattern: re.Pattern[str] | None = None
+
+    @property
+    def any(self) -> bool:
+        return self._pattern is not None
+
+    def learn(self, names: Iterable[str]) -> None:
+        """`names` are casefolded. Anna Berg is Anna from now on; and is the Anna who was told before."""
+        new = [name for name in names if name not in self._owners]
+        for name in new:
+            words = _telling_words(name)
+            alone = (word for word in words if self._owners.get(word) == word)
+            owner = self._owners.setdefault(name, next(alone, name))
+            for word in words:
+                self._owners.setdefault(word, owner)
+        if new:
+            known = sorted(filter(_is_telling, self._owners), key=len, reverse=True)
+            alternatives = "|".join(map(re.escape, known))
+            self._pattern = re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)", re.IGNORECASE) if known else None
+
+    def owner(self, name: str) -> str:
+        return self._owners.get(name, name)
+
+    def mentions(self, text: str) -> Iterator[Span]:
+        """Where a known name stands, capitalised."""
+        for match in self._pattern.finditer(text) if self._pattern else ():
+            if match[0][0].isupper():
+                yield Span(*match.span(), match[0].casefold())
+
+
+def _telling_words(name: str) -> list[str]:
+    words = name.replace(".", " ").split()
+    return [word for word in words if _is_telling(word)] if len(words) > 1 else []
+
+
+def _is_telling(name: str) -> bool:
+    """Whether it means a person wherever it stands: Will, May and the like do not."""
+    return len(name) > 2 and name not in _NO_NAME and name not in _PARTICLES and name not in _COMMON
+
+
+NAME = Rule("NAME", _HINT, _names)

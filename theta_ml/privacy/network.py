@@ -1,0 +1,108 @@
+"""Addresses on the net: URLs, mail, IP.
+
+Which URLs go: those with a login or a key in them, and all whose host is not known to be public. A person's own site,
+a shared file, an invitation or a paste leads to someone; the benchmark's 37 spans are all of that sort ("My website
+is ..."). A link to documentation, an encyclopaedia or a bug tracker leads to nobody and is half of a technical
+answer's worth: hosts of PUBLIC keep theirs, unless the path is a user's page.
+"""
+
+import re
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from theta_ml.privacy.spans import Rule, Span, whole
+
+PUBLIC = frozenset(
+    """
+    localhost example.com example.org example.net wikipedia.org wikimedia.org wikibooks.org wiktionary.org w3.org
+    ietf.org rfc-editor.org iana.org unicode.org gnu.org kernel.org kernelnewbies.org debian.org ubuntu.com
+    ubuntuforums.org launchpad.net askubuntu.com stackoverflow.com stackexchange.com superuser.com serverfault.com
+    canonical.com kubuntu.org xubuntu.org lubuntu.net edubuntu.org freedesktop.org gnome.org kde.org xfce.org x.org
+    archlinux.org gentoo.org fedoraproject.org redhat.com centos.org opensuse.org linuxmint.com linux.org linux.com
+    tldp.org linuxfoundation.org freebsd.org openbsd.org netbsd.org python.org pypi.org readthedocs.io readthedocs.org
+    rust-lang.org docs.rs crates.io golang.org go.dev npmjs.com nodejs.org ruby-lang.org rubygems.org perl.org cpan.org
+    php.net cppreference.com llvm.org java.com oracle.com openjdk.org apache.org nginx.org nginx.com mysql.com
+    postgresql.org sqlite.org mongodb.com redis.io docker.com kubernetes.io git-scm.com mozilla.org mozilla.com
+    chromium.org google.com microsoft.com apple.com adobe.com intel.com amd.com nvidia.com ibm.com hp.com dell.com
+    lenovo.com samba.org openssh.com openssl.org cups.org alsa-project.org winehq.org videolan.org xmms.org mplayerhq.hu
+    sourceforge.net freenode.net libera.chat virtualbox.org vmware.com pytorch.org tensorflow.org huggingface.co
+    arxiv.org doi.org nature.com britannica.com imdb.com bbc.com bbc.co.uk cnn.com nytimes.com reuters.com
+    theguardian.com nasa.gov nih.gov cdc.gov who.int un.org europa.eu
+    """.split()
+)
+"""Registered domains whose pages are nobody's own; their subdomains count as well."""
+
+_URL = re.compile(
+    r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{1,20}://[^\s<>\"]+|(?<![\w.@/-])www\.[\w-]+\.[^\s<>\"]+", re.IGNORECASE
+)
+_HOST = re.compile(r"(?:[^/]*://)?(?:[^/@?#]{0,200}@)?([^/:?#]+)")
+_LOGIN = re.compile(r"[^/]*://[^/@:]*:[^/@]+@")
+_KEY_PARAMETER = re.compile(
+    r"[?&;#](?:\w{1,20}[_-])?(?:token|key|api_?key|auth|code|pwd|password|passwd|secret|sig|signature|session_?id|sid)=[^\s&]{6}",
+    re.IGNORECASE,
+)
+_OWN_PAGE = re.compile(
+    r"/~|/(?:u|user|users|people|profile|member|members|drive|forms|maps)/|[?&](?:user|uid)=", re.IGNORECASE
+)
+_OWN_HOST = re.compile(
+    r"(?:^|\.)(?:paste|pastebin|drive|docs|sites|calendar|meet|mail|plus|photos|people|blogs?)\.(?:google|ubuntu|debian|launchpad|gnome|kde|apache|python)\.",
+    re.IGNORECASE,
+)
+_EMAIL = re.compile(r"(?<![\w.+-])[\w.+'-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}\b")
+_IPV4 = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w]|\.[0-9])")
+_IPV6 = re.compile(r"(?<![\w:])(?:[0-9a-fA-F]{0,4}:){3,7}[0-9a-fA-F]{0,4}(?![\w:])")
+
+
+def _urls(text: str) -> Iterator[Span]:
+    for match in _URL.finditer(text):
+        url = match[0].rstrip(".,;:!?'*_")
+        while url.endswith((")", "]")) and url.count(url[-1]) > url.count("(["[url[-1] == "]"]):
+            url = url[:-1]
+        if not _is_public(url):
+            yield Span(match.start(), match.start() + len(url), url)
+
+
+def _is_public(url: str) -> bool:
+    """Whether it is anybody's: no login, no key, no user's page, on a host of PUBLIC."""
+    host = _HOST.match(url)
+    if (
+        not host
+        or _LOGIN.match(url)
+        or _KEY_PARAMETER.search(url)
+        or _OWN_PAGE.search(url)
+        or _OWN_HOST.search(host[1])
+    ):
+        return False
+    labels = host[1].lower().split(".")
+    return host[1].startswith("127.") or any(".".join(labels[-count:]) in PUBLIC for count in (1, 2, 3))
+
+
+def _emails(text: str) -> Iterator[Span]:
+    return (Span(*match.span(), match[0].lower()) for match in _EMAIL.finditer(text))
+
+
+def _addresses(text: str) -> Iterator[Span]:
+    for pattern in (_IPV4, _IPV6):
+        for match in pattern.finditer(text):
+            if _identifies(match[0]):
+                yield Span(*match.span(), match[0].lower())
+
+
+def _identifies(address: str) -> bool:
+    """Loopback, netmasks and the like are everybody's."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    return not (
+        parsed.is_loopback
+        or parsed.is_unspecified
+        or parsed.is_multicast
+        or address.startswith("255.")
+        or len(address) < 6
+    )
+
+
+URL = Rule("URL", r"(?i:://|www\.)", _urls)
+EMAIL = Rule("EMAIL", "@", _emails)
+IP = Rule("IP", r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|:[0-9a-fA-F]{0,4}:[0-9a-fA-F]{0,4}:", _addresses)

@@ -1,0 +1,80 @@
+"""Numbers of accounts and lines: IBANs, cards, phones."""
+
+import re
+from collections.abc import Callable, Iterator
+
+from theta_ml.privacy.spans import Rule, Span
+
+DIGITS_HINT = r"(?:[0-9][^0-9]{0,3}){6}[0-9]"
+"""Seven digits, none far from the next: the least that a phone, a card or a national id has."""
+
+_IBAN = re.compile(r"\b[A-Za-z]{2}[0-9]{2}(?=[ ]?[A-Za-z0-9])")
+_CARD = re.compile(r"(?<![0-9.])[0-9](?:[ -]?[0-9]){11,18}(?![0-9])")
+_PHONE = re.compile(
+    r"(?<![\w.$€£#/:+-])(?<![0-9],)(?:\+|\(\+?)?[0-9][0-9(). -]{5,22}[0-9](?:x[0-9]{1,6})?(?![\w%]|[.,:/-][0-9])"
+)
+_DATE = re.compile(
+    r"(?:19|20)[0-9]{2}([ .-])[0-9]{1,2}\1[0-9]{1,2}|[0-9]{1,2}([ .-])[0-9]{1,2}\2(?:19|20)[0-9]{2}"
+    r"|(?:19|20)[0-9]{2} ?- ?(?:19|20)[0-9]{2}"
+)
+_IBAN_LENGTHS = {
+    "AD": 24, "AE": 23, "AT": 20, "BE": 16, "BG": 22, "CH": 21, "CY": 28, "CZ": 24, "DE": 22, "DK": 18, "EE": 20,
+    "ES": 24, "FI": 18, "FR": 27, "GB": 22, "GR": 27, "HR": 21, "HU": 28, "IE": 22, "IL": 23, "IS": 26, "IT": 27,
+    "LI": 21, "LT": 20, "LU": 20, "LV": 21, "MC": 27, "MT": 31, "NL": 18, "NO": 15, "PL": 28, "PT": 25, "RO": 24,
+    "SA": 24, "SE": 24, "SI": 19, "SK": 24, "SM": 27, "TR": 26, "UA": 29,
+}  # fmt: skip
+
+
+def spelled(text: str, pattern: re.Pattern[str], accept: Callable[[str, str], bool]) -> Iterator[Span]:
+    """Matches whose digits, and form, are accepted; the digits are the value."""
+    for match in pattern.finditer(text):
+        digits = "".join(filter(str.isdigit, match[0]))
+        if accept(digits, match[0]):
+            yield Span(*match.span(), digits)
+
+
+def luhn(digits: str) -> bool:
+    """ISO/IEC 7812-1: from the right, every second digit doubled, its digits added."""
+    total = sum(int(digit) for digit in digits[-1::-2])
+    return (total + sum(sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])) % 10 == 0
+
+
+def _ibans(text: str) -> Iterator[Span]:
+    spans = (_iban_at(text, match.start()) for match in _IBAN.finditer(text))
+    return (span for span in spans if span)
+
+
+def _iban_at(text: str, start: int) -> Span | None:
+    """The IBAN that begins here, with or without spaces, if its length and checksum (ISO 13616) are right."""
+    length = _IBAN_LENGTHS.get(text[start : start + 2].upper())
+    match = re.compile(rf"(?:[A-Za-z0-9] ?){{{(length or 0) - 1}}}[A-Za-z0-9]\b").match(text, start) if length else None
+    if not match:
+        return None
+    value = match[0].replace(" ", "").upper()
+    digits = "".join(str(int(character, 36)) for character in value[4:] + value[:4])
+    return Span(*match.span(), value) if int(digits) % 97 == 1 else None
+
+
+def _cards(text: str) -> Iterator[Span]:
+    return spelled(text, _CARD, lambda digits, _: luhn(digits) and len(set(digits)) > 1)
+
+
+def _phones(text: str) -> Iterator[Span]:
+    return spelled(text, _PHONE, _is_phone)
+
+
+def _is_phone(digits: str, shown: str) -> bool:
+    """Groups as people write them; neither a date, nor a decimal number, nor a plain number of few digits."""
+    number = shown.partition("x")[0]
+    groups = re.findall(r"[0-9]+", number)
+    if len(groups) == 1:
+        return 10 <= len(digits) <= 12 or (number.startswith("+") and 8 <= len(digits) <= 15)
+    shortest = 1 if number.startswith("+") else 2
+    fits = 7 <= sum(map(len, groups)) <= 15 and all(len(group) >= shortest for group in groups[1:])
+    decimal = len(groups) == 2 and "." in number
+    return fits and len(groups) <= 6 and not decimal and not _DATE.match(number)
+
+
+IBAN = Rule("IBAN", r"[A-Za-z]{2}[0-9]{2} ?[A-Za-z0-9]{2}", _ibans)
+CARD = Rule("CARD", DIGITS_HINT, _cards)
+PHONE = Rule("PHONE", DIGITS_HINT, _phones)
