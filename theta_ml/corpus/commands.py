@@ -230,11 +230,17 @@ def show(dataset_id: str, as_json: bool) -> None:
     They are shown redacted, as a corpus takes them, and shortened.
     """
     from theta_ml.corpus.formats import DESCRIPTIONS
+    from theta_ml.stage import StageFailed
 
     with _faults() as settings:
         dataset = _catalog(settings).get(dataset_id)
         conversations, note = _conversations(dataset, settings)
-        sample = _sample(dataset, settings) if dataset.source != "landing" else []
+        sample = []
+        if dataset.source != "landing":
+            try:
+                sample = _sample(dataset, settings)
+            except StageFailed as error:  # the entry is worth showing all the same
+                note = str(error)
     fields = {name: value for name, value in dataset.model_dump().items() if name not in _unused(dataset)}
     if as_json:
         _json({**fields, "conversations": conversations, "note": note, "sample": sample})

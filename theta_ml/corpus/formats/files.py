@@ -72,15 +72,13 @@ def _array(path: Path) -> Records:
                 return
             try:
                 record, end = decode(held, at)
-            except (ValueError, RecursionError):
-                end = len(held)
-            if end >= len(held) - 1:  # it may go on in the next chunk
+            except (ValueError, RecursionError):  # it may go on in the next chunk
                 more = stream.read(max(_CHUNK, len(held) - at))
                 if not more or len(held) - at > 4 * MAX_CONVERSATION_BYTES:
                     raise UnreadableFile(
                         f"{path}: element {number + 1} of its JSON array breaks off or is no JSON; "
                         "mend it there, or write an object a line"
-                    )
+                    ) from None
                 held, at = held[at:] + more, 0
                 continue
             number, at = number + 1, end
