@@ -1,5 +1,6 @@
 """Cleaning a batch: texts step by step, then conversations rule by rule."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +63,12 @@ class _Log:
 
     def show(self, name: str, ids: pl.Series, before: pl.Series, after: pl.Series) -> None:
         rows = pl.DataFrame({"conversation_id": ids, "before": before, "after": after})
-        self.samples += sampled(name, rows, self.rules.samples)
+        self.samples += sampled(name, rows, self.rules.samples, self._reveal)
+
+    def _reveal(self, texts: pl.Series) -> pl.Series:
+        for step in _STEPS.values():
+            texts = step(texts, self.rules)
+        return texts
 
 
 def _replaced(texts: pl.Series) -> NDArray[np.int64]:
@@ -89,7 +95,7 @@ def _repaired(batch: Batch, log: _Log) -> Batch:
     return Batch(batch.conversations, messages.with_columns(content=safe))
 
 
-_STEPS = {
+_STEPS: dict[str, Callable[[pl.Series, Rules], pl.Series]] = {
     "cut": lambda texts, rules: length.within(texts, rules.max_message_characters),
     "encoding": lambda texts, rules: encoding.repair(texts),
     "markup": lambda texts, rules: markup.without_markup(texts),
