@@ -1,22 +1,27 @@
 """Some thousands of conversations that land together: compared with what is there, then copied, in one transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 from psycopg import errors
 
 from theta_ml.landing.conversation import Landing
+from theta_ml.landing.copying import HEADER, TRAILER
 from theta_ml.landing.locks import share_landing
 
 MESSAGES = 20_000
 BYTES = 8 << 20
 """A chunk is full at this many messages, or this much text: about half a second of work, 40 MB of memory."""
 _ATTEMPTS = 20
+ERASED = "erased"
+"""Why a conversation that was erased is turned away when its feed sends it again."""
 
 _STAMP = "SELECT greatest(clock_timestamp(), max(landed_at) + interval '1 microsecond') FROM conversations"
 _KNOWN = "SELECT conversation_id FROM conversations WHERE conversation_id = ANY(%s)"
+_ERASED = "SELECT conversation_id FROM erased_conversations WHERE conversation_id = ANY(%s)"
 _COUNT = """
 UPDATE import_batches SET conversations = conversations + %s, messages = messages + %s,
     duplicates = duplicates + %s, rejected = rejected + %s WHERE batch_id = %s"""
@@ -33,9 +38,8 @@ _CONVERSATIONS = _Table(
     " landed_at, batch_id) FROM STDIN (FORMAT binary)",
     ["text", "text", "text", "text[]", "text", "float4", "text", "timestamptz", "timestamptz", "int8"],
 )
-_MESSAGES = _Table(
-    "COPY messages (conversation_id, position, role, content, author, rating, created_at) FROM STDIN (FORMAT binary)",
-    ["text", "int4", "text", "text", "text", "float4", "timestamptz"],
+_MESSAGES: LiteralString = (
+    "COPY messages (conversation_id, position, role, content, author, rating, created_at) FROM STDIN (FORMAT binary)"
 )
 _FEEDBACK = _Table(
     "COPY model_feedback (conversation_id, position, rating, given_at, landed_at) FROM STDIN (FORMAT binary)",
@@ -47,30 +51,40 @@ _REJECTED = _Table(
 )
 
 
+class Reject(NamedTuple):
+    """A line that cannot land."""
+
+    line: int
+    reason: str
+    raw: bytes
+    """The line as it was, or its beginning."""
+    conversation_id: str | None
+    """Where one can be read in it."""
+
+
 @dataclass
 class Chunk:
     """What was read and has not landed yet."""
 
-    landings: dict[str, Landing] = field(default_factory=dict)
-    """By conversation id: the first of a kind wins."""
-    rejected: list[tuple[int, str, bytes]] = field(default_factory=list)
-    """Line, reason, and the line as it was."""
+    landings: dict[str, tuple[int, Landing]] = field(default_factory=dict)
+    """By conversation id, with its line: the first of a kind wins."""
+    rejected: list[Reject] = field(default_factory=list)
     duplicates: int = 0
     messages: int = 0
     size: int = 0
     """Bytes of the lines held."""
 
-    def add(self, landing: Landing, size: int) -> None:
+    def add(self, landing: Landing, line: int, size: int) -> None:
         if landing.conversation_id in self.landings:
             self.duplicates += 1
             return
-        self.landings[landing.conversation_id] = landing
-        self.messages += len(landing.messages)
+        self.landings[landing.conversation_id] = line, landing
+        self.messages += landing.size
         self.size += size
 
-    def reject(self, line: int, reason: str, raw: bytes) -> None:
-        self.rejected.append((line, reason, raw))
-        self.size += len(raw)
+    def reject(self, rejected: Reject) -> None:
+        self.rejected.append(rejected)
+        self.size += len(rejected.raw)
 
     @property
     def full(self) -> bool:
@@ -93,8 +107,18 @@ class Counts:
         self.rejected += other.rejected
 
 
-def land(connection: psycopg.Connection, chunk: Chunk, batch_id: int, file: str) -> Counts:
-    """Lands the chunk whole or not at all. `connection` is in autocommit mode.
+class Landed(NamedTuple):
+    """What became of a chunk."""
+
+    counts: Counts
+    reasons: Counter[str]
+    """Why lines were rejected, and how many."""
+
+
+def land(connection: psycopg.Connection, chunk: Chunk, batch_id: int, file: str) -> Landed:
+    """Lands the chunk whole or not at all, durably with the next transaction that waits for the disk.
+
+    `connection` is in autocommit mode.
 
     Who lands the same conversations at the same time loses the race for an id, and then finds it known.
     """
@@ -108,24 +132,49 @@ def land(connection: psycopg.Connection, chunk: Chunk, batch_id: int, file: str)
     raise AssertionError
 
 
-def _land(connection: psycopg.Connection, chunk: Chunk, batch_id: int, file: str) -> Counts:
+def _land(connection: psycopg.Connection, chunk: Chunk, batch_id: int, file: str) -> Landed:
+    # Whatever is recorded about these rows later (a watermark, the end of the import) is flushed to disk after them.
+    connection.execute("SET LOCAL synchronous_commit = off")
     share_landing(connection)
     # Later than all that has landed even where the clock was set back: a watermark taken before stays exact.
     stamp = _one(connection.execute(_STAMP).fetchone())
     known = {row[0] for row in connection.execute(_KNOWN, [list(chunk.landings)])}
+    rejected = _turned_away(connection, chunk)
     # In the order of ids: two imports of the same conversations wait for each other rather than deadlock.
-    fresh = [chunk.landings[key] for key in sorted(chunk.landings.keys() - known)]
-    _copy(connection, _CONVERSATIONS, ((*landing.conversation, stamp, batch_id) for landing in fresh))
-    _copy(connection, _MESSAGES, (row for landing in fresh for row in landing.messages))
-    _copy(connection, _FEEDBACK, ((*row, stamp) for landing in fresh for row in landing.feedback))
-    _copy(connection, _REJECTED, ((batch_id, file, *row) for row in chunk.rejected))
-    messages = sum(len(landing.messages) for landing in fresh)
-    counts = Counts(len(fresh), messages, chunk.duplicates + len(known), len(chunk.rejected))
+    keys = sorted(chunk.landings.keys() - known - {each.conversation_id for each in rejected if each.reason == ERASED})
+    fresh = [chunk.landings[key][1] for key in keys]
+    _copy(connection, _CONVERSATIONS, [(*landing.conversation, stamp, batch_id) for landing in fresh])
+    _copy_messages(connection, b"".join(landing.messages for landing in fresh))
+    _copy(connection, _FEEDBACK, [(*row, stamp) for landing in fresh for row in landing.feedback])
+    _copy(connection, _REJECTED, [(batch_id, file, *each[:3]) for each in rejected])
+    messages = sum(landing.size for landing in fresh)
+    counts = Counts(len(fresh), messages, chunk.duplicates + len(known), len(rejected))
     connection.execute(_COUNT, [counts.conversations, counts.messages, counts.duplicates, counts.rejected, batch_id])
-    return counts
+    return Landed(counts, Counter(each.reason.partition(" (")[0] for each in rejected))
 
 
-def _copy(connection: psycopg.Connection, table: _Table, rows: Iterable[Sequence[Any]]) -> None:
+def _turned_away(connection: psycopg.Connection, chunk: Chunk) -> list[Reject]:
+    """The rejected lines, and those of erased conversations, of which nothing is kept, broken or not."""
+    broken = {each.conversation_id for each in chunk.rejected if each.conversation_id}
+    erased = {row[0] for row in connection.execute(_ERASED, [[*chunk.landings, *broken]])}
+    rejected = [
+        Reject(each.line, ERASED, b"", each.conversation_id) if each.conversation_id in erased else each
+        for each in chunk.rejected
+    ]
+    whole = sorted(chunk.landings.keys() & erased)
+    return rejected + [Reject(chunk.landings[key][0], ERASED, b"", key) for key in whole]
+
+
+def _copy_messages(connection: psycopg.Connection, rows: bytes) -> None:
+    if not rows:
+        return
+    with connection.cursor() as cursor, cursor.copy(_MESSAGES) as copy:
+        copy.write(HEADER + rows + TRAILER)
+
+
+def _copy(connection: psycopg.Connection, table: _Table, rows: Sequence[Sequence[Any]]) -> None:
+    if not rows:
+        return
     with connection.cursor() as cursor, cursor.copy(table.copy) as copy:
         copy.set_types(table.types)
         for row in rows:

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from theta_ml.landing.copying import message_row, row_start
+
 ROLES = frozenset({"system", "user", "assistant"})
 MAX_TEXT_BYTES = 1_000_000
 MAX_ID = 512
@@ -23,11 +25,14 @@ class Rejected(Exception):
 
 
 class Landing(NamedTuple):
-    """Rows of one conversation, in the column order of `rows.py`, but for what only the transaction knows."""
+    """Rows of one conversation, in the column order of `chunk.py`, but for what only the transaction knows."""
 
     conversation_id: str
     conversation: tuple[Any, ...]
-    messages: list[tuple[Any, ...]]
+    messages: bytes
+    """Rows in COPY's binary format."""
+    size: int
+    """Messages."""
     feedback: list[tuple[Any, ...]]
 
 
@@ -66,7 +71,17 @@ def parse(line: bytes, defaults: Defaults) -> Landing:
         _name(record.get("model_version"), "model_version"),
         occurred_at,
     )
-    return Landing(conversation_id, conversation, rows, feedback)
+    return Landing(conversation_id, conversation, b"".join(rows), len(rows), feedback)
+
+
+def rough_id(line: bytes) -> str | None:
+    """The id of a line that is no conversation, where one can be read in it."""
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    conversation_id = record.get("id") if isinstance(record, dict) else None
+    return conversation_id if isinstance(conversation_id, str) and "\x00" not in conversation_id else None
 
 
 def _decode(line: bytes) -> dict[str, Any]:
@@ -109,9 +124,10 @@ def _identity(value: Any) -> str:
     return value
 
 
-def _messages(conversation_id: str, messages: list[Any]) -> tuple[list[Any], list[Any], datetime | None]:
+def _messages(conversation_id: str, messages: list[Any]) -> tuple[list[bytes], list[Any], datetime | None]:
     """Rows of the messages, rows of feedback on the model's answers, and the first date. The hot loop of an import."""
-    rows: list[tuple[Any, ...]] = []
+    rows: list[bytes] = []
+    start = row_start(conversation_id)
     feedback: list[tuple[Any, ...]] = []
     first = None
     for position, message in enumerate(messages):
@@ -122,7 +138,8 @@ def _messages(conversation_id: str, messages: list[Any]) -> tuple[list[Any], lis
             raise Rejected("unknown role", f"message {position}")
         if not isinstance(content, str) or not content or content.isspace():
             raise Rejected("empty text", f"message {position}")
-        if len(content) > MAX_TEXT_BYTES // 4 and len(content.encode()) > MAX_TEXT_BYTES:
+        text = content.encode()
+        if len(text) > MAX_TEXT_BYTES:
             raise Rejected("message over 1 MB", f"message {position}")
         created_at = message.get("created_at")
         if created_at is not None:
@@ -133,7 +150,9 @@ def _messages(conversation_id: str, messages: list[Any]) -> tuple[list[Any], lis
             rating = _rating(rating, "rating", position)
             if role == "assistant":
                 feedback.append((conversation_id, position, rating, created_at))
-        rows.append((conversation_id, position, role, content, author and _name(author, "author"), rating, created_at))
+        if author is not None:
+            author = _name(author, "author")
+        rows.append(message_row(start, position, role, text, author, rating, created_at))
     return rows, feedback, first
 
 

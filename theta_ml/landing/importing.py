@@ -1,18 +1,24 @@
-"""A file of conversations into the landing zone: read, checked and landed a chunk at a time."""
+"""A file of conversations into the landing zone: read, checked and landed a chunk at a time.
+
+A chunk lands in a thread while the next one is read: Postgres takes longer over its indexes than we over our checks, so
+that the checks cost next to nothing.
+"""
 
 import os
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import psycopg
 
-from theta_ml.landing.chunk import Chunk, Counts, land
-from theta_ml.landing.conversation import Defaults, Rejected, parse
+from theta_ml.landing.chunk import Chunk, Counts, Landed, Reject, land
+from theta_ml.landing.conversation import Defaults, Rejected, parse, rough_id
 from theta_ml.landing.lines import KEPT_BYTES, MAX_LINE_BYTES, Line, LineFile, UnreadableFile
 
 Progress = Callable[[int, int, int], None]
@@ -74,22 +80,19 @@ class Importer:
     def _land(self, lines: LineFile, result: FileImport, progress: Progress) -> None:
         defaults = Defaults(self.source, lines.path.name.split(".")[0] or "import", self.occurred_at)
         chunk = Chunk()
-        try:
-            for line in lines:
-                _read(line, defaults, chunk)
-                if chunk.full:
-                    full, chunk = chunk, Chunk()
-                    self._land_chunk(full, result)
-                    progress(lines.position, lines.size, result.counts.messages)
-        except UnreadableFile:
-            self._land_chunk(chunk, result)
-            raise
-        self._land_chunk(chunk, result)
+        with _Lander(self.connection, result) as lander:
+            try:
+                for line in lines:
+                    _read(line, defaults, chunk)
+                    if chunk.full:
+                        full, chunk = chunk, Chunk()
+                        lander.land(full)
+                        progress(lines.position, lines.size, result.counts.messages)
+            except UnreadableFile:
+                lander.land(chunk)
+                raise
+            lander.land(chunk)
         progress(lines.size, lines.size, result.counts.messages)
-
-    def _land_chunk(self, chunk: Chunk, result: FileImport) -> None:
-        result.counts.add(land(self.connection, chunk, result.batch_id, result.file))
-        result.reasons.update(reason.partition(" (")[0] for _, reason, _ in chunk.rejected)
 
     def _open_batch(self, file: str) -> int:
         row = self.connection.execute(
@@ -99,10 +102,42 @@ class Importer:
         return int(row[0])
 
 
+class _Lander:
+    """Lands one chunk at a time in the background; at the end of its block, however that comes, all have landed."""
+
+    def __init__(self, connection: psycopg.Connection, result: FileImport) -> None:
+        self._connection, self._result = connection, result
+        self._pool = ThreadPoolExecutor(1, "landing")
+        self._landing: Future[Landed] | None = None
+
+    def land(self, chunk: Chunk) -> None:
+        """Returns when the chunk before has landed, whose faults it raises."""
+        self._settle()
+        self._landing = self._pool.submit(land, self._connection, chunk, self._result.batch_id, self._result.file)
+
+    def _settle(self) -> None:
+        landing, self._landing = self._landing, None
+        if landing:
+            landed = landing.result()
+            self._result.counts.add(landed.counts)
+            self._result.reasons.update(landed.reasons)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._settle()
+        finally:
+            self._pool.shutdown()
+
+
 def _read(line: Line, defaults: Defaults, chunk: Chunk) -> None:
     try:
         if line.too_long:
             raise Rejected(_TOO_LONG)
-        chunk.add(parse(line.data, defaults), len(line.data))
+        chunk.add(parse(line.data, defaults), line.number, len(line.data))
     except Rejected as rejected:
-        chunk.reject(line.number, str(rejected), line.data[:KEPT_BYTES])
+        chunk.reject(Reject(line.number, str(rejected), line.data[:KEPT_BYTES], rough_id(line.data)))
