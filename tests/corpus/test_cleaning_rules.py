@@ -54,7 +54,7 @@ def test_rejects(expected, turns):
         asked("WHY DOES IT NOT WORK? " * 20, "Because the service is down."),
         asked("😀😀😀", "🎉" * 100),
         asked("12 * 12?", "12 * 12 = 144\n" + "\n".join(f"{n} * {n} = {n * n}" for n in range(40))),
-        asked("And in Chinese?", "内核模块在重新启动后可以正常加载，请先检查日志文件。然后再试一次，谢谢大家的帮助。" * 2),
+        asked("And in Chinese?", "内核模块在重新启动后可以正常加载，请先检查日志文件。然后再试一次。" * 2),
         asked("a loop?", "```c\n" + "\n".join(f"for (i{n} = 0; i{n} < 9; i{n}++) {{ a[i{n}]++; }}" for n in range(20))),
         asked("logs?", "\n".join(f"Mar  3 12:00:{n:02} host kernel: [{n * 7}.{n}] new device {n}" for n in range(40))),
         asked("paths?", "/usr/lib/x86_64-linux-gnu/libc.so.6 /usr/share/doc/changelog.Debian.gz\n" * 3 + prose(30)),
