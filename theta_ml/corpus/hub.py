@@ -40,7 +40,7 @@ def hub_content(dataset: Dataset, settings: Settings) -> list[list[str]]:
 def _records(dataset: Dataset, settings: Settings) -> Records:
     datasets = _library()
     copy = _copy(dataset)
-    commit = None if copy else _commit(dataset, settings)
+    commit = None if copy else _commit(dataset, settings, last=True)
     try:
         loaded = datasets.load_dataset(
             str(copy or dataset.hub),
@@ -79,11 +79,16 @@ def _copy(dataset: Dataset) -> Path | None:
     return folder if folder.is_absolute() else None
 
 
-def _commit(dataset: Dataset, settings: Settings) -> str:
-    """The commit that `revision` names now; without a network, the one it named when last asked."""
+def _commit(dataset: Dataset, settings: Settings, last: bool = False) -> str:
+    """The commit that `revision` names now; with `last`, or without a network, the one it named when last asked.
+
+    What is read after its fingerprint was taken is so what the fingerprint names.
+    """
     if dataset.revision and _COMMIT.fullmatch(dataset.revision):
         return dataset.revision
     kept = _cache(settings) / "commits" / f"{dataset.hub}@{dataset.revision or 'main'}".replace("/", "--")
+    if last and kept.exists():
+        return kept.read_text()
     _library()
     from huggingface_hub import HfApi
 

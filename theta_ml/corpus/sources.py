@@ -16,8 +16,8 @@ from theta_ml.corpus.formats.conversation import Conversation, Rejected, Row
 from theta_ml.corpus.formats.files import sha256
 from theta_ml.landing.lines import UnreadableFile
 from theta_ml.landing.parquet import split_of
+from theta_ml.privacy.batch import redact_conversations
 from theta_ml.privacy.redaction import VERSION as REDACTION
-from theta_ml.privacy.redaction import Redactor
 from theta_ml.settings import Settings
 from theta_ml.stage import StageFailed
 
@@ -231,9 +231,5 @@ def _undecodable(found: Conversation) -> str:
 
 
 def _redacted(batch: Batch) -> Batch:
-    contents, redactor, last = [], Redactor(), -1
-    for conversation, content in batch.messages.select("conversation", "content").iter_rows():
-        if conversation != last:
-            redactor, last = Redactor(), conversation
-        contents.append(redactor.redact(content))
-    return Batch(batch.conversations, batch.messages.with_columns(content=pl.Series(contents, dtype=pl.String)))
+    redacted = redact_conversations(batch.messages["content"], batch.messages["conversation"])
+    return Batch(batch.conversations, batch.messages.with_columns(content=redacted.contents))
