@@ -10,20 +10,24 @@ from collections.abc import Iterable, Iterator
 from theta_ml.privacy.spans import Rule, Span, longest
 
 _TITLES = "Mr|Mrs|Ms|Mx|Miss|Dr|Prof|Professor|Doctor|Madam|Madame|Herr|Frau|Señora?|Signora?|Monsieur"
-_GREETINGS = "Dear|Hi|Hello|Hey|Thanks|Thank you|Good morning|Good afternoon|Good evening|Bye|Goodbye|Welcome"
+_GREETINGS = "Dear|Hi|Hello|Hey|Thanks|Thank you|Good morning|Good afternoon|Good evening|Bye|Goodbye"
 _RELATIVES = (
     "mother|father|mom|mum|dad|brother|sister|wife|husband|son|daughter|uncle|aunt|cousin|grandmother|grandfather|grandma|"
-    "grandpa|friend|boyfriend|girlfriend|fiancée?|boss|colleague|coworker|roommate|neighbou?r|nephew|niece"
+    "grandpa|kid|child|baby|friend|boyfriend|girlfriend|fiancée?|boss|colleague|coworker|roommate|neighbou?r|nephew|niece"
 )
 _BEFORE = (
     rf"\b(?:{_TITLES})\b\.?[ ]"
     rf"|\b(?:{_GREETINGS}),?[ ]"
-    r"|(?i:\bnames? (?:is|was|'s|on (?:it|the card|my card)(?: is)?|to|as|of|under)[ ]|\bname(?:'s|:) ?\n?)"
-    r"|(?i:\b(?:call me|i'm called|i am called|named|known as|this is|i am|i'm|it's)[ ])"
+    r"|(?i:\b(?:my|his|her|their|the|your|our) (?:full |first |last |real |maiden |sur|user)?name (?:is|to|as)[ ])"
+    r"|(?i:\bname on (?:it|(?:the|my) (?:card|account|order|booking|reservation)) is[ ]|\bunder the name(?: of)?[ ])"
+    r"|(?i:\bname(?:'s[ ]|:[ ]?\n?))"
+    r"|(?i:\b(?:call me|i'm called|i am called|i am|i'm)[ ])"
+    r"|(?:^|[.!?,] |\n)(?i:this is )"
     rf"|(?i:\bmy (?:{_RELATIVES})(?:,|'s name is| is| was)?(?: called| named)?[ ])"
-    rf"|(?i:\b(?:{_RELATIVES}) (?:was |is )?(?:called|named)[ ])"
+    rf"|(?i:\b(?:{_RELATIVES}|man|woman|boy|girl|guy|kid|person|someone|user|customer|patient) (?:was |is )?(?:called|named)[ ])"
     r"|(?i:\b(?:regards|best wishes|sincerely|yours truly|sincerely yours|cheers|thanks|love),[ ]?\n?\n?[ ]?)"
-    r"|(?i:\b(?:attn|attention|contact|recipient|passenger|patient|customer|cardholder|sender|signed|from|to|cc|c/o):? ?:[ ])"
+    r"|(?i:\b(?:attn|attention|recipient|passenger|patient|customer|cardholder|user|sender|signed):[ ])"
+    r"|(?:^|\n)>?[ ]?(?i:from|to|cc|c/o):[ ]"
 )
 """What stands before a name. No look-around and ASCII classes: it is the rule's hint as well."""
 _CAPITAL = r"[^a-z0-9\s.,;:!?()\[\]{}<>\"'/\\*=@#$%&+|~^`_-]"
@@ -37,7 +41,7 @@ _HINT = rf"(?:{_BEFORE}){_CAPITAL}|(?i:my (?:full |first |last )?name(?: is|'s) 
 _WORD = re.compile(r"[^\W\d_](?:[\w'’-]{0,40}\w)?")
 _PARTICLES = frozenset("van von de der den del della di da dos du la le el al bin ibn ter af zu".split())
 _MAX_WORDS = 5
-_WEAK = re.compile(r"(?i)(?:this is|i am|i'm|it's|to:|from:|contact:) ?$")
+_WEAK = re.compile(rf"(?i)(?:this is|i am|i'm|to:|from:|{_GREETINGS}),? ?$")
 """Cues that more often stand before something else: what follows must end as a name does."""
 _ENDS = re.compile(r"[ ]?(?:$|\n|[.,!?;)]|and\b|from\b|here\b|speaking\b|calling\b|again\b|with\b|at\b|by the way)")
 
@@ -55,6 +59,7 @@ _NO_NAME = frozenset(
     swedish norwegian portuguese ubuntu linux windows debian kubuntu xubuntu gnome kde google facebook apple microsoft
     android iphone amazon netflix youtube twitter wikipedia internet tv pc usb cd dvd dr mr mrs ms miss mx for from to of
     in on at by with as about after before both then now today tomorrow tonight yesterday morning evening maybe perhaps
+    im ive id pepper strangelove dos seuss robot who mom mum dad mommy daddy order much
     check enjoy have see note since because while would right true only really actually pretty too like want need
     """.split()
 )

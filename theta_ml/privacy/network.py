@@ -17,7 +17,8 @@ PUBLIC = frozenset(
     localhost example.com example.org example.net wikipedia.org wikimedia.org wikibooks.org wiktionary.org w3.org
     ietf.org rfc-editor.org iana.org unicode.org gnu.org kernel.org kernelnewbies.org debian.org ubuntu.com
     ubuntuforums.org launchpad.net askubuntu.com stackoverflow.com stackexchange.com superuser.com serverfault.com
-    canonical.com kubuntu.org xubuntu.org lubuntu.net edubuntu.org freedesktop.org gnome.org kde.org xfce.org x.org
+    canonical.com kubuntu.org xubuntu.org lubuntu.net edubuntu.org ubuntu-nl.org ubuntulinux.org ubuntulinux.nl ubuntuguide.org medibuntu.org
+    gnome-look.org kde-look.org gnomefiles.org linuxquestions.org freshmeat.net cyberciti.biz howtogeek.com itsfoss.com freedesktop.org gnome.org kde.org xfce.org x.org
     archlinux.org gentoo.org fedoraproject.org redhat.com centos.org opensuse.org linuxmint.com linux.org linux.com
     tldp.org linuxfoundation.org freebsd.org openbsd.org netbsd.org python.org pypi.org readthedocs.io readthedocs.org
     rust-lang.org docs.rs crates.io golang.org go.dev npmjs.com nodejs.org ruby-lang.org rubygems.org perl.org cpan.org
@@ -45,20 +46,23 @@ _OWN_PAGE = re.compile(
     r"/~|/(?:u|user|users|people|profile|member|members|drive|forms|maps)/|[?&](?:user|uid)=", re.IGNORECASE
 )
 _OWN_HOST = re.compile(
-    r"(?:^|\.)(?:paste|pastebin|drive|docs|sites|calendar|meet|mail|plus|photos|people|blogs?)\.(?:google|ubuntu|debian|launchpad|gnome|kde|apache|python)\.",
+    r"(?:^|\.)(?:paste|pastebin|people|blogs?)\.|(?:drive|docs|sites|calendar|meet|mail|plus|photos|groups)\.google\.",
     re.IGNORECASE,
 )
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+'-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}\b")
-_IPV4 = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w]|\.[0-9])")
-_IPV6 = re.compile(r"(?<![\w:])(?:[0-9a-fA-F]{0,4}:){3,7}[0-9a-fA-F]{0,4}(?![\w:])")
+_IPV4 = re.compile(r"(?<![\w.-])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w]|\.[0-9])")
+_VERSIONED = re.compile(r"(?i)\b(?:version|ver|v|rev|release|firmware|kernel|build|driver)[ .:]{1,2}$")
+_IPV6 = re.compile(
+    r"(?<![\w:])(?:[0-9a-fA-F]{0,4}:){3,7}[0-9a-fA-F]{0,4}(?:(?<=:)(?:[0-9]{1,3}\.){3}[0-9]{1,3})?(?![\w:])"
+)
 
 
 def _urls(text: str) -> Iterator[Span]:
     for match in _URL.finditer(text):
-        url = match[0].rstrip(".,;:!?'*_")
+        url = match[0].rstrip(".,;:!?'*_\\")
         while url.endswith((")", "]")) and url.count(url[-1]) > url.count("(["[url[-1] == "]"]):
             url = url[:-1]
-        if not _is_public(url):
+        if not url.endswith("/" * 2) and not _is_public(url):
             yield Span(match.start(), match.start() + len(url), url)
 
 
@@ -84,7 +88,7 @@ def _emails(text: str) -> Iterator[Span]:
 def _addresses(text: str) -> Iterator[Span]:
     for pattern in (_IPV4, _IPV6):
         for match in pattern.finditer(text):
-            if _identifies(match[0]):
+            if _identifies(match[0]) and not _VERSIONED.search(text, max(0, match.start() - 12), match.start()):
                 yield Span(*match.span(), match[0].lower())
 
 

@@ -9,9 +9,17 @@ DIGITS_HINT = r"(?:[0-9][^0-9]{0,3}){6}[0-9]"
 """Seven digits, none far from the next: the least that a phone, a card or a national id has."""
 
 _IBAN = re.compile(r"\b[A-Za-z]{2}[0-9]{2}(?=[ ]?[A-Za-z0-9])")
-_CARD = re.compile(r"(?<![0-9.])[0-9](?:[ -]?[0-9]){11,18}(?![0-9])")
+_ISSUER = re.compile(
+    r"(?:[569][0-9]{11}|[456][0-9]{12}|3[0689][0-9]{12}|3[47][0-9]{13}|(?:1800|2131)[0-9]{11}|[2-6][0-9]{15,18})$"
+)
+"""First digits and lengths that issuers use (ISO/IEC 7812); neither a time in milliseconds nor most bar codes."""
+_CARD = re.compile(r"(?<![0-9.+])[0-9](?:[ -]?[0-9]){11,18}(?![0-9])")
 _PHONE = re.compile(
     r"(?<![\w.$€£#/:+-])(?<![0-9],)(?:\+|\(\+?)?[0-9][0-9(). -]{5,22}[0-9](?:x[0-9]{1,6})?(?![\w%]|[.,:/-][0-9])"
+    r"(?! ?(?:[kKMGT]?i?[bB](?:ytes?)?|bytes?|sectors?|blocks?|cylinders|inodes|files|ms|px|packets|dollars|euros|people)\b)"
+)
+_CALLED = re.compile(
+    r"(?i)phone|tel\b|tel[.:]|telefon|call|mobile|cell|\bfax|contact|desk|office|\btext|sms|dial|reach|ring|messages to|number"
 )
 _DATE = re.compile(
     r"(?:19|20)[0-9]{2}([ .-])[0-9]{1,2}\1[0-9]{1,2}|[0-9]{1,2}([ .-])[0-9]{1,2}\2(?:19|20)[0-9]{2}"
@@ -56,23 +64,55 @@ def _iban_at(text: str, start: int) -> Span | None:
 
 
 def _cards(text: str) -> Iterator[Span]:
-    return spelled(text, _CARD, lambda digits, _: luhn(digits) and len(set(digits)) > 1)
+    return spelled(text, _CARD, _is_card)
+
+
+def _is_card(digits: str, shown: str) -> bool:
+    """An issuer's first digits, Luhn's check, and if in groups then as embossed (4-4-4-4, 4-6-5)."""
+    groups = [len(group) for group in re.split("[ -]", shown)]
+    embossed = len(groups) == 1 or (
+        groups[0] == 4 and all(size in (4, 5, 6) for size in groups[1:-1]) and groups[-1] >= 3
+    )
+    return embossed and bool(_ISSUER.match(digits)) and luhn(digits) and len(set(digits)) > 1
 
 
 def _phones(text: str) -> Iterator[Span]:
-    return spelled(text, _PHONE, _is_phone)
+    for match in _PHONE.finditer(text):
+        digits = "".join(filter(str.isdigit, match[0]))
+        if _is_phone(digits, match[0]) or (
+            _may_be_phone(digits, match[0]) and _CALLED.search(text, max(0, match.start() - 40), match.start())
+        ):
+            yield Span(*match.span(), digits)
 
 
-def _is_phone(digits: str, shown: str) -> bool:
-    """Groups as people write them; neither a date, nor a decimal number, nor a plain number of few digits."""
+def _may_be_phone(digits: str, shown: str) -> bool:
+    """Groups as people write them; neither a date nor a decimal number."""
     number = shown.partition("x")[0]
     groups = re.findall(r"[0-9]+", number)
-    if len(groups) == 1:
-        return 10 <= len(digits) <= 12 or (number.startswith("+") and 8 <= len(digits) <= 15)
     shortest = 1 if number.startswith("+") else 2
     fits = 7 <= sum(map(len, groups)) <= 15 and all(len(group) >= shortest for group in groups[1:])
     decimal = len(groups) == 2 and "." in number
-    return fits and len(groups) <= 6 and not decimal and not _DATE.match(number)
+    return fits and len(groups) <= 6 and not decimal and not _DATE.search(number)
+
+
+def _is_phone(digits: str, shown: str) -> bool:
+    """Whether it is one whatever stands before it: not a count, a range of ports, a version."""
+    number = shown.partition("x")[0]
+    sizes = [len(group) for group in re.findall(r"[0-9]+", number)]
+    if not _may_be_phone(digits, shown):
+        return False
+    if number.startswith(("+", "(")) or (number.startswith("0") and len(digits) >= 9):
+        return True
+    if len(sizes) == 1:
+        return (len(digits) == 10 and digits[0] > "1") or (len(digits) == 11 and digits[0] == "1")
+    if "." in number:
+        return sizes in ([3, 3, 4], [1, 3, 3, 4], [2, 2, 2, 2, 2])
+    return (
+        sizes == [3, 4]
+        or (len(sizes) == 2 and number.startswith("0"))
+        or len(digits) >= 9
+        or (len(sizes) >= 3 and len(digits) >= 8)
+    )
 
 
 IBAN = Rule("IBAN", r"[A-Za-z]{2}[0-9]{2} ?[A-Za-z0-9]{2}", _ibans)
