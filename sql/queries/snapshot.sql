@@ -1,10 +1,11 @@
--- Conversations of one month as a run sees them: what had landed at the watermark. One row a conversation, its
--- messages as parallel arrays in their order.
+-- Conversations of one month as a run sees them: what had landed at the watermark and was not erased. One row a
+-- conversation, its messages as parallel arrays in their order. Sorted before the messages are fetched: what Postgres
+-- sorts is then small, and the rows stream.
 SELECT
     conversation_id,
     source,
     language,
-    topics[1] AS topic,
+    topic,
     rating,
     user_id,
     occurred_at,
@@ -12,7 +13,17 @@ SELECT
     contents,
     created_ats,
     ratings
-FROM conversations
+FROM (
+    SELECT conversation_id, source, language, topics[1] AS topic, rating, user_id, occurred_at
+    FROM conversations
+    WHERE occurred_at >= %(start)s
+      AND occurred_at < %(end)s
+      AND landed_at <= %(watermark)s
+      AND NOT EXISTS (
+          SELECT FROM erased_conversations AS erased WHERE erased.conversation_id = conversations.conversation_id
+      )
+    ORDER BY conversation_id COLLATE "C"
+) AS seen
 CROSS JOIN LATERAL (
     SELECT
         array_agg(role ORDER BY position) AS roles,
@@ -20,9 +31,6 @@ CROSS JOIN LATERAL (
         array_agg(created_at ORDER BY position) AS created_ats,
         array_agg(messages.rating ORDER BY position) AS ratings
     FROM messages
-    WHERE messages.conversation_id = conversations.conversation_id
+    WHERE messages.conversation_id = seen.conversation_id
 ) AS talk
-WHERE occurred_at >= %(start)s
-  AND occurred_at < %(end)s
-  AND landed_at <= %(watermark)s
 ORDER BY conversation_id COLLATE "C"

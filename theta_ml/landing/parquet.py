@@ -2,15 +2,16 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from theta_ml.privacy.redaction import Redactor
+from theta_ml.landing.arrow import as_written, groups, list_lengths, pseudonyms, redact
 
 _INSTANT = pa.timestamp("us", tz="UTC")
 SCHEMA = pa.schema(
@@ -40,8 +41,6 @@ SCHEMA = pa.schema(
         ),
     ]
 )
-_GROUP_ROWS = 4096
-_GROUP_BYTES = 16 << 20
 
 
 @dataclass
@@ -65,20 +64,12 @@ def split_of(conversation_id: str) -> str:
     return "train" if share < 80 else "validation" if share < 90 else "test"
 
 
-def write_month(folder: Path, month: str, rows: Iterable[tuple[Any, ...]], key: bytes) -> Totals:
+def write_month(folder: Path, month: str, batches: Iterator[pa.RecordBatch], key: bytes) -> Totals:
     """Writes the rows of `sql/queries/snapshot.sql`, in their order, a group at a time; `key` hides user ids."""
     totals = Totals()
-    group: list[dict[str, Any]] = []
-    size = 0
     with pq.ParquetWriter(folder / file_name(month), SCHEMA, compression="zstd") as writer:
-        for row in rows:
-            group.append(_record(month, row, key, totals))
-            size += sum(len(message["content"]) for message in group[-1]["messages"])
-            if len(group) >= _GROUP_ROWS or size >= _GROUP_BYTES:
-                writer.write_table(pa.Table.from_pylist(group, SCHEMA))
-                group, size = [], 0
-        if group:
-            writer.write_table(pa.Table.from_pylist(group, SCHEMA))
+        for group in groups(batches):
+            writer.write_table(_table(month, group, key, totals))
     return totals
 
 
@@ -93,36 +84,38 @@ def file_name(month: str) -> str:
     return f"conversations-{month}.parquet"
 
 
-def _record(month: str, row: tuple[Any, ...], key: bytes, totals: Totals) -> dict[str, Any]:
-    conversation_id, source, language, topic, rating, user_id, occurred_at, roles, contents, created_ats, ratings = row
-    redactor = Redactor()
-    messages = [
-        {"role": role, "content": redactor.redact(content), "created_at": created_at, "rating": judged}
-        for role, content, created_at, judged in zip(roles, contents, created_ats, ratings, strict=True)
-    ]
-    split = split_of(conversation_id)
-    _count(totals, messages, split, redactor)
-    return {
-        "conversation_id": conversation_id,
-        "month": month,
-        "source": source,
-        "language": language,
-        "topic": topic,
-        "rating": rating,
-        "user_id": _pseudonym(user_id, key),
-        "occurred_at": occurred_at,
-        "split": split,
-        "messages": messages,
+def _table(month: str, group: pa.Table, key: bytes, totals: Totals) -> pa.Table:
+    """(conversations,) of SCHEMA; counts them."""
+    rows = {name: column.combine_chunks() for name, column in zip(group.column_names, group.columns, strict=True)}
+    contents, redacted = redact(rows["contents"])
+    splits = [split_of(each) for each in rows["conversation_id"].to_pylist()]
+    _count(totals, contents, splits, redacted)
+    columns = {
+        **rows,
+        "month": pa.repeat(month, len(group)),
+        "rating": as_written(rows["rating"]),
+        "user_id": pseudonyms(rows["user_id"], key),
+        "split": splits,
+        "messages": _messages(rows, contents),
     }
+    return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
-def _count(totals: Totals, messages: list[dict[str, Any]], split: str, redactor: Redactor) -> None:
-    totals.conversations += 1
-    totals.messages += len(messages)
-    totals.text_bytes += sum(len(message["content"].encode()) for message in messages)
-    totals.splits[split] += 1
-    totals.redacted.update(redactor.counts)
+def _messages(rows: dict[str, pa.Array], contents: pa.Array) -> pa.ListArray:
+    kind = SCHEMA.field("messages").type
+    parts = [
+        rows["roles"].flatten(),
+        contents,
+        rows["created_ats"].flatten(),
+        as_written(rows["ratings"].flatten()),
+    ]
+    offsets = np.concatenate([[0], np.cumsum(list_lengths(rows["contents"]))]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(parts, fields=list(kind.value_type)), kind)
 
 
-def _pseudonym(user_id: str | None, key: bytes) -> str | None:
-    return None if user_id is None else hashlib.blake2b(user_id.encode(), key=key, digest_size=16).hexdigest()
+def _count(totals: Totals, contents: pa.Array, splits: list[str], redacted: Counter[str]) -> None:
+    totals.conversations += len(splits)
+    totals.messages += len(contents)
+    totals.text_bytes += pc.sum(pc.binary_length(contents)).as_py() or 0
+    totals.splits.update(splits)
+    totals.redacted.update(redacted)

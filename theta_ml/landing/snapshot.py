@@ -6,14 +6,14 @@ was blocked are left out of later windows, until a run of theirs passes.
 """
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 
+from theta_ml.landing.arrow import arrow_reader
 from theta_ml.landing.database import connect, database_faults, sql_folder
 from theta_ml.landing.locks import landing_lock
 from theta_ml.landing.parquet import Totals, write_month
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-_FETCH = 100
-"""Conversations fetched at a time; one may be 10 MB."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,8 @@ class SnapshotSpec:
     """Rows that landed after this instant are not seen; where empty, a run takes it once and its retries keep it."""
     without: list[str] = field(default_factory=list)
     """Months left out; filled in together with the watermark: those whose data was blocked."""
+    erasures: int = 0
+    """How many erasures had been made; part of the key, so that no cached result brings anything back."""
 
     def __post_init__(self) -> None:
         if self.window_months < 0:
@@ -87,11 +87,13 @@ def read_months(path: Path, months: list[str] | None = None) -> "pa.Table":
 
 
 def resolve(spec: SnapshotSpec, inputs: Inputs, settings: Settings, run_id: str) -> SnapshotSpec:
-    """Fills in the watermark: the one this run has taken before, or a new one."""
-    if spec.watermark:
-        return replace(spec, watermark=_parse(spec.watermark).isoformat())
+    """Fills in the watermark, the one this run has taken before or a new one, and how many erasures there are now."""
+    given = _parse(spec.watermark).isoformat() if spec.watermark else ""
     with database_faults(), connect(settings) as connection:
         connection.autocommit = True
+        spec = replace(spec, erasures=_erasures(connection))
+        if given:
+            return replace(spec, watermark=given)
         watermark, without = _recorded(connection, run_id, spec.month) or _record(connection, run_id, spec)
     return replace(spec, watermark=watermark.astimezone(UTC).isoformat(), without=without)
 
@@ -107,11 +109,13 @@ def snapshot(spec: SnapshotSpec, inputs: Inputs, work: Work) -> Snapshot:
         sizes.update(connection.execute(_query("snapshot_months"), arguments).fetchall())
         sizes = {month: size for month, size in sizes.items() if month not in spec.without}
         key = _pseudonym_key(connection)
-        done = 0
-        for month, size in sorted(sizes.items()):
-            months[month] = write_month(work.path, month, _rows(connection, month, arguments), key)
-            done += size
-            work.events.progress(done, sum(sizes.values()), "conversations", month)
+        with arrow_reader(connection) as reader:
+            done = 0
+            for month, size in sorted(sizes.items()):
+                rows = reader.stream(_query("snapshot"), arguments | _bounds(month))
+                months[month] = write_month(work.path, month, rows, key)
+                done += size
+                work.events.progress(done, sum(sizes.values()), "conversations", month)
     return _manifest(spec, months, work.path)
 
 
@@ -134,12 +138,10 @@ def _manifest(spec: SnapshotSpec, months: dict[str, Totals], path: Path) -> Snap
     )
 
 
-def _rows(connection: psycopg.Connection, month: str, arguments: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
-    parsed = Month.parse(month)
-    with connection.cursor(name="snapshot") as cursor:
-        cursor.itersize = _FETCH
-        cursor.execute(_query("snapshot"), arguments | {"start": parsed.start, "end": parsed.end})
-        yield from cursor
+def _erasures(connection: psycopg.Connection) -> int:
+    row = connection.execute("SELECT count(*) FROM erasures").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def _recorded(connection: psycopg.Connection, run_id: str, month: str) -> tuple[datetime, list[str]] | None:
@@ -176,6 +178,11 @@ def _range(spec: SnapshotSpec) -> _Range:
     return _Range(start, month.end)
 
 
+def _bounds(month: str) -> dict[str, datetime]:
+    parsed = Month.parse(month)
+    return {"start": parsed.start, "end": parsed.end}
+
+
 def _pseudonym_key(connection: psycopg.Connection) -> bytes:
     row = connection.execute("SELECT key FROM pseudonym_key").fetchone()
     assert row is not None
@@ -194,4 +201,4 @@ def _parse(watermark: str) -> datetime:
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
-STAGE = Stage("snapshot", 100 + redaction.VERSION, SnapshotSpec, snapshot, resolve)
+STAGE = Stage("snapshot", 200 + redaction.VERSION, SnapshotSpec, snapshot, resolve)
