@@ -38,6 +38,8 @@ class Settings(BaseSettings):
 
     catalog: Path | None = None
     """A team's own datasets; default `$THETA_HOME/catalog.yaml`, which `theta data add` writes."""
+    benchmarks: Path | None = None
+    """Folder of the benchmarks that models are measured with: what holds one of their items is not learned from."""
 
     airflow_port: int = Field(default=8080, ge=1, le=65535)
     mlflow_port: int = Field(default=5000, ge=1, le=65535)

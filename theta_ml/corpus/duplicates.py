@@ -44,6 +44,8 @@ class Items:
     rank: NDArray[np.uint32]
     """(items,): 0, 1, ... in some order; what comes first stays. Older month first, then conversation id, so that the
     outcome does not depend on the order of the units."""
+    absent: NDArray[np.bool_] | None = None
+    """(items,): those that are out already; they are compared with nothing."""
 
 
 class Copies(NamedTuple):
@@ -76,7 +78,7 @@ class _Search:
         self.held_out = items.split == TEST
         self.priority = items.rank.astype(np.uint32) + items.split.astype(np.uint32) * np.uint32(count)
         """What has the smaller one stays."""
-        self.alive = np.ones(count, np.bool_)
+        self.alive = np.ones(count, np.bool_) if items.absent is None else ~items.absent
         self.original = np.full(count, _NOBODY, np.int32)
         self.exact = np.zeros(0, np.int64)
         self._links = folder / "links"
@@ -203,7 +205,7 @@ class _Search:
 
     def _copies(self) -> Copies:
         """An exact copy of what was dropped as a near copy has that one's original."""
-        items = np.flatnonzero(~self.alive)
+        items = np.flatnonzero(self.original != _NOBODY)
         reason = np.full(len(self.alive), NEAR, np.uint8)
         reason[self.exact] = EXACT
         original = self.original[items]

@@ -1,95 +1,112 @@
-"""Stage `prepare`: the snapshot's train and validation conversations as packed token arrays.
+"""Stage `prepare`: the snapshot and the catalog's datasets as the rows that training reads.
 
-Test conversations never get here, nor exact copies of them. A champion's descendants keep its tokenizer: their
-embeddings would mean nothing with another.
+Each month and each dataset is packed once for each tokenizer, as a unit of its own; the corpus says which units it is
+made of, which of their conversations it leaves out, and how often each row is shown.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from theta_ml.champion import Champion
-from theta_ml.corpus.documents import Document, training_documents
-from theta_ml.corpus.packing import PackedPiece, Rows, pack
-from theta_ml.corpus.pieces import cut
-from theta_ml.corpus.shapes import corpus_shape
-from theta_ml.corpus.tokenizer import ChatTokenizer, train_tokenizer
-from theta_ml.landing.snapshot import Snapshot
-from theta_ml.stage import Inputs, Stage, StageFailed, StageSkipped, Work
+import numpy as np
+from numpy.typing import NDArray
 
-SPLITS = ("train", "validation")
+from theta_ml.corpus.cleaning import Rules, clean
+from theta_ml.corpus.contamination import Contamination
+from theta_ml.corpus.drops import Limits, drop_lists
+from theta_ml.corpus.encoder import Encoder
+from theta_ml.corpus.epoch import Epoch, Part, epoch
+from theta_ml.corpus.mixture import Source, sources
+from theta_ml.corpus.rows import Rows, UnitRows
+from theta_ml.corpus.shapes import corpus_shape
+from theta_ml.corpus.shard import Shard
+from theta_ml.corpus.spec import PrepareSpec, resolve
+from theta_ml.corpus.taken import record_taken, taken
+from theta_ml.corpus.tokenizer import ChatTokenizer, train_tokenizer
+from theta_ml.corpus.unit import SPLITS, OpenUnit, Terms, find_or_pack
+from theta_ml.corpus.unit import STAGE as UNIT
+from theta_ml.stage import Inputs, Stage, StageFailed, StageSkipped, Work
+from theta_ml.store import Artifact, Store
+
+DROPS = "dropped.npy"
+DROP_OF = np.dtype([("unit", "<u4"), ("conversation", "<u4"), ("reason", "u1")])
+"""An entry of the drop list: the unit as a place in `units`, the conversation's number in it, an index into REASONS."""
+TOKENIZER_BYTES = 64 << 20
+"""A tokenizer learns from so much text at most: more changes little, and its memory grows with it."""
 
 
 @dataclass(frozen=True)
-class PrepareSpec:
-    """What to make of the snapshot."""
+class UsedUnit:
+    """A unit of a corpus."""
 
-    month: str
-    """The run's month, the newest of the window."""
-    preset: str = "tiny"
-    """Sets the length of a row, and the vocabulary of a new tokenizer."""
-    champion: Champion | None = None
-    """Whose tokenizer is kept; without one a tokenizer is trained on the snapshot's train split."""
-    newest_weight: int = 2
-    """How often an epoch shows the newest month's conversations, where older months stand beside it."""
-    seed: int = 1
-    """Orders the rows."""
-
-    def __post_init__(self) -> None:
-        corpus_shape(self.preset)
-        if self.newest_weight < 1:
-            raise ValueError(f"newest_weight is {self.newest_weight}: choose 1 (as often as older months) or more")
+    name: str
+    """YYYY-MM, or a dataset's id."""
+    key: str
+    """In the store, under `pack`."""
+    weight: float
 
 
 @dataclass(frozen=True)
 class PackedCorpus:
-    """What training reads. Counts are by split, train and validation."""
+    """What training reads. Counts are of an epoch, by split, train and validation."""
 
     month: str
     vocabulary: int
     tokenizer_key: str
     max_length: int
+    begin: int
+    """Control token that every piece begins with."""
+    pad: int
+    units: list[UsedUnit]
     sequences: dict[str, int]
     """Rows of max_length tokens."""
     tokens: dict[str, int]
-    """Without padding."""
+    """Without padding and what was dropped."""
     loss_tokens: dict[str, int]
     """Those that bear loss."""
     documents: dict[str, int]
     """Conversations, each counted once."""
 
 
-@dataclass
-class _Taken:
-    """Pieces of a split, and what they came from."""
-
-    pieces: list[PackedPiece] = field(default_factory=list)
-    newest: list[PackedPiece] = field(default_factory=list)
-    records: list[tuple[str, str, str, int]] = field(default_factory=list)
-    """conversation_id, source, month, tokens."""
-
-
 def prepare(spec: PrepareSpec, inputs: Inputs, work: Work) -> PackedCorpus:
     _stop_where_data_is_unfit(inputs)
-    snapshot = inputs.noun("snapshot", Snapshot)
-    documents = list(training_documents(inputs.path("snapshot"), snapshot.window))
-    work.events.log(f"{len(documents)} conversations of {len(snapshot.window)} months, without copies and tests")
+    from_where = sources(spec, inputs, work.settings)
+    tokenizer = _tokenizer(spec, from_where, work)
     max_length = corpus_shape(spec.preset).max_length
-    tokenizer = _tokenizer(spec, documents, work)
     tokenizer.save(work.path / "tokenizer", max_length)
-    taken = _take(spec, documents, tokenizer, max_length, work)
-    rows = {split: _pack(spec, taken[split], split, max_length, tokenizer.pad, work.path) for split in SPLITS}
-    _record(taken, work)
+    items = Contamination.load(Path(spec.benchmarks)) if spec.benchmarks else None
+    units = _units(from_where, Terms(Encoder(tokenizer), max_length, Rules(), items), work)
+    dropped = drop_lists(units, Limits(spec.user_share, disliked=spec.disliked_weight > 0))
+    _save_drops(dropped, work.path)
+    epochs = {split: _epoch(spec, from_where, units, dropped, split, work.path) for split in SPLITS}
+    learned = [taken(unit, drops["conversation"]) for unit, drops in zip(units, dropped, strict=True)]
+    months = ["" if source.name in {each.id for each in spec.mixture} else source.name for source in from_where]
+    record_taken(work.settings, work.key, months, learned)
     return PackedCorpus(
         month=spec.month,
         vocabulary=tokenizer.vocabulary,
         tokenizer_key=tokenizer.key(),
         max_length=max_length,
-        sequences={split: rows[split].count for split in SPLITS},
-        tokens={split: int((rows[split].tokens != tokenizer.pad).sum()) for split in SPLITS},
-        loss_tokens={split: int(rows[split].learned.sum()) for split in SPLITS},
-        documents={split: len(taken[split].records) for split in SPLITS},
+        begin=tokenizer.begin,
+        pad=tokenizer.pad,
+        units=[UsedUnit(s.name, u.artifact.key, s.weight) for s, u in zip(from_where, units, strict=True)],
+        sequences={split: len(epochs[split].plan) for split in SPLITS},
+        tokens={split: epochs[split].tokens for split in SPLITS},
+        loss_tokens={split: epochs[split].loss_tokens for split in SPLITS},
+        documents={split: sum(int((each["split"] == split).sum()) for each in learned) for split in SPLITS},
     )
+
+
+def open_rows(corpus: Artifact, split: str, store: Store) -> Rows:
+    """A split's rows, memory-mapped. Raises ArtifactMissing where a unit of the corpus is gone."""
+    value = corpus.document["value"]
+    dropped = np.load(corpus.path / DROPS)
+    units = [
+        UnitRows.open(store.open(store.uri(UNIT, unit["key"])).path, dropped["conversation"][dropped["unit"] == number])
+        for number, unit in enumerate(value["units"])
+    ]
+    plan = np.load(corpus.path / f"{split}.npy")
+    return Rows(plan, units, value["max_length"], value["begin"], value["pad"])
 
 
 def _stop_where_data_is_unfit(inputs: Inputs) -> None:
@@ -102,62 +119,74 @@ def _stop_where_data_is_unfit(inputs: Inputs) -> None:
         raise StageSkipped(f"not training: {drift['sentence']}")
 
 
-def _tokenizer(spec: PrepareSpec, documents: list[Document], work: Work) -> ChatTokenizer:
-    if spec.champion:
+def _tokenizer(spec: PrepareSpec, from_where: Sequence[Source], work: Work) -> ChatTokenizer:
+    """The champion's, or a new one: a champion's descendants keep its tokenizer, their embeddings hang on it."""
+    if spec.champion and spec.tokenizer == "champion":
         work.events.log(f"keeping the tokenizer of champion v{spec.champion.version}")
         return ChatTokenizer.load(work.store.open(spec.champion.uri).path / "model")
-    vocabulary = corpus_shape(spec.preset).vocabulary
-    texts = (m["content"] for document in documents if document.split == "train" for m in document.messages)
-    tokenizer = train_tokenizer(texts, vocabulary)
+    tokenizer = train_tokenizer(_texts(from_where), corpus_shape(spec.preset).vocabulary)
     work.events.log(f"trained a tokenizer of {tokenizer.vocabulary} tokens")
     return tokenizer
 
 
-def _take(
-    spec: PrepareSpec, documents: list[Document], tokenizer: ChatTokenizer, max_length: int, work: Work
-) -> dict[str, _Taken]:
-    taken = {split: _Taken() for split in SPLITS}
-    for number, document in enumerate(documents, 1):
-        pieces = list(_pieces(document, tokenizer, max_length))
-        if pieces:
-            into = taken[document.split]
-            (into.newest if document.month == spec.month else into.pieces).extend(pieces)
-            tokens = sum(len(piece.tokens) for piece in pieces)
-            into.records.append((document.conversation_id, document.source, document.month, tokens))
-        if number % 1000 == 0 or number == len(documents):
-            work.events.progress(number, len(documents), "conversations")
-    return taken
+def _texts(from_where: Sequence[Source]) -> Iterator[str]:
+    """What a tokenizer learns from: cleaned messages of train conversations, what is shown most often first."""
+    left = TOKENIZER_BYTES
+    for source in sorted(from_where, key=lambda source: -source.weight):
+        for reading in source.read() if source.weight else ():
+            batch = clean(reading.batch).batch
+            batch = batch.keep(batch.conversations["split"] == "train")
+            left -= batch.text_bytes
+            yield from batch.messages["content"]
+            if left <= 0:
+                return
 
 
-def _pieces(document: Document, tokenizer: ChatTokenizer, max_length: int) -> Iterator[PackedPiece]:
-    return map(PackedPiece.of, cut(tokenizer.turns(document.messages), tokenizer.begin, max_length))
+def _units(from_where: Sequence[Source], terms: Terms, work: Work) -> list[OpenUnit]:
+    units, packed = [], []
+    for number, source in enumerate(from_where, 1):
+        unit, found = find_or_pack(work.store, source.name, source.content, source.read(), terms)
+        units.append(unit)
+        packed += [] if found else [source.name]
+        work.events.progress(number, len(from_where), "units", source.name)
+    work.events.log(f"packed {', '.join(packed) or 'nothing'}; found {len(units) - len(packed)} packed before")
+    return units
 
 
-def _pack(spec: PrepareSpec, taken: _Taken, split: str, max_length: int, pad: int, folder: Path) -> Rows:
-    """Writes the split's arrays; in train, the newest month stands `newest_weight` times beside older months."""
-    weight = spec.newest_weight if split == "train" and taken.pieces else 1
-    pieces = taken.pieces + taken.newest * weight
-    if not pieces:
+def _save_drops(dropped: Sequence[NDArray[np.void]], folder: Path) -> None:
+    entries = np.zeros(sum(map(len, dropped)), DROP_OF)
+    entries["unit"] = np.repeat(np.arange(len(dropped)), [len(each) for each in dropped])
+    for name in ("conversation", "reason"):
+        entries[name] = np.concatenate([each[name] for each in dropped])
+    np.save(folder / DROPS, entries)
+
+
+def _epoch(
+    spec: PrepareSpec,
+    from_where: Sequence[Source],
+    units: Sequence[OpenUnit],
+    dropped: Sequence[NDArray[np.void]],
+    split: str,
+    folder: Path,
+) -> Epoch:
+    """The split's rows, also written to `folder`. A split of which nothing is left ends the stage."""
+    parts = [
+        Part(source.name, _weight(source, split), Shard.open(unit.path), drops["conversation"])
+        for source, unit, drops in zip(from_where, units, dropped, strict=True)
+    ]
+    result = epoch(parts, split, (1.0, spec.liked_weight, spec.disliked_weight), spec.seed)
+    if not len(result.plan):
         raise StageFailed(
             f"no {split} conversation in the window up to {spec.month} has anything to learn from: import more of them "
             f"(about 80 of 100 conversations are train, 10 validation and 10 test)"
         )
-    rows = pack(pieces, max_length, pad, spec.seed)
-    rows.save(folder, split)
-    return rows
+    np.save(folder / f"{split}.npy", result.plan)
+    return result
 
 
-def _record(taken: dict[str, _Taken], work: Work) -> None:
-    """What was taken, from where, into the table training_data; the rows of an earlier attempt are replaced."""
-    from theta_ml.landing.database import connect, database_faults
-
-    with database_faults(), connect(work.settings) as connection, connection.cursor() as cursor:
-        cursor.execute("DELETE FROM training_data WHERE corpus_key = %s", [work.key])
-        columns = "corpus_key, conversation_id, source, month, split, tokens"
-        with cursor.copy(f"COPY training_data ({columns}) FROM STDIN") as copy:
-            for split in SPLITS:
-                for conversation_id, source, month, tokens in taken[split].records:
-                    copy.write_row((work.key, conversation_id, source, month, split, tokens))
+def _weight(source: Source, split: str) -> float:
+    """Validation measures: it shows once what training shows at all."""
+    return source.weight if split == "train" else float(source.weight > 0)
 
 
-STAGE = Stage("prepare", 1, PrepareSpec, prepare)
+STAGE = Stage("prepare", 2, PrepareSpec, prepare, resolve)

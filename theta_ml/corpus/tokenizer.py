@@ -135,7 +135,24 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> ChatTokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return ChatTokenizer(tokenizer)
+    return ChatTokenizer(Tokenizer.from_str(_complete_merges(tokenizer.to_str())))
+
+
+def _complete_merges(document: str) -> str:
+    """A `tokenizer.json` whose merges are all ways to build each token from two others, in the order of the tokens.
+
+    tiktoken merges whatever two tokens make a third; training writes down only the pair it happened to see. With all
+    pairs written down both do the same.
+    """
+    tokenizer = json.loads(document)
+    vocabulary: dict[str, int] = tokenizer["model"]["vocab"]
+    merges = []
+    for token in sorted(set(vocabulary) - set(SPECIAL), key=vocabulary.__getitem__):
+        pairs = ([token[:at], token[at:]] for at in range(1, len(token)))
+        known = [pair for pair in pairs if all(part in vocabulary for part in pair)]
+        merges += sorted(known, key=lambda pair: [vocabulary[part] for part in pair])
+    tokenizer["model"]["merges"] = merges
+    return json.dumps(tokenizer, ensure_ascii=False)
 
 
 def _id(tokenizer: Tokenizer, token: str) -> int:

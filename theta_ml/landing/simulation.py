@@ -22,10 +22,13 @@ STARTER = Path(__file__).with_name("starter")
 WAVES = (("everyday", "cooking", "travel", "technology"), ("science", "fitness"), ("work", "books"), ("gardening",))
 # A seed's users come with the same few concerns, and its assistant has one voice: half a minute of training must do to
 # learn them, or every month's candidate would be better just for having trained longer.
-CONCERNS = 2
+CONCERNS = 4
+# A conversation is a few of them one after the other: two that share no more than all but one are no copies.
+ERRANDS = 3
 
 _SLOT = re.compile(r"\{(\w+)\}")
-_OPENINGS = ("hey, ", "so, ", "quick question: ", "hi again. ", "sorry to bother you, but ", "ok, next thing: ", "hm. ")
+_OPENINGS = ("hey, ", "so, ", "quick question: ", "hi again. ", "sorry to bother you, but ", "hm. ")
+_NEXT = ("ok, next thing: ", "something else: ", "while I have you, ", "one more: ", "good. and now, ")
 _CLOSINGS = (
     ("thanks, that helps", "You are welcome, come back any time."),
     ("ok great, bye!", "Bye, and good luck!"),
@@ -73,10 +76,10 @@ def month_lines(start: Month, index: int, seed: int) -> Iterator[str]:
     instants = sorted(_instant(rng, month) for _ in range(rng.randint(*kind.conversations)))
     seen: set[str] = set()
     for number, instant in enumerate(instants):
-        topic = _topic(rng, kind, wave)
-        turns = _distinct(rng, _concerns(topic, seed), seen)
+        topics = [_topic(rng, kind, wave) for _ in range(ERRANDS)]
+        turns = _distinct(rng, topics, seed, seen)
         broken = rng.random() < kind.damage
-        record = _record(rng, f"sim-{seed}-{month}-{number:04d}", topic, instant, turns, broken)
+        record = _record(rng, f"sim-{seed}-{month}-{number:04d}", topics[0], instant, turns, broken)
         line = json.dumps(record, ensure_ascii=False)
         yield torn_line(rng, line) if broken and rng.random() < 0.1 else line
 
@@ -87,28 +90,38 @@ def _topic(rng: random.Random, kind: Kind, wave: int) -> str:
     return rng.choice(newest if rng.random() < kind.new_topics else older)
 
 
-def _distinct(rng: random.Random, dialogues: list[Dialogue], seen: set[str]) -> list[str]:
-    """A conversation that the month has not had yet."""
+def _distinct(rng: random.Random, topics: list[str], seed: int, seen: set[str]) -> list[str]:
+    """A conversation that the month has not had yet: an errand of each topic, each another one."""
     for _ in range(200):
-        turns = _converse(rng, rng.choice(dialogues))
-        if (key := "\n".join(turns).lower()) not in seen:
+        errands = [rng.choice(_concerns(topic, seed)) for topic in topics]
+        turns = _converse(rng, errands)
+        key = "\n".join(turns).lower()
+        if len(set(map(id, errands))) == len(errands) and key not in seen:
             seen.add(key)
             return turns
-    raise AssertionError(f"too few variants for a month of: {dialogues[0].turns[0][0]}")
+    raise AssertionError(f"too few variants for a month of {', '.join(topics)}")
 
 
-def _converse(rng: random.Random, dialogue: Dialogue) -> list[str]:
-    values = _values(rng, dialogue.slots)
-    turns = [rng.choice(ways) for ways in dialogue.turns]
+def _converse(rng: random.Random, errands: list[Dialogue]) -> list[str]:
+    turns = [turn for number, errand in enumerate(errands) for turn in _run(rng, errand, first=number == 0)]
     if rng.random() < 0.3:
-        turns.extend(rng.choice(_CLOSINGS))
-    turns = [_fill(_fill(turn, values), values) for turn in turns]  # twice: a value may hold a slot
-    if rng.random() < 0.3:
-        turns[0] = rng.choice(_OPENINGS) + turns[0][0].lower() + turns[0][1:]
+        turns.extend(_spoken(rng, list(rng.choice(_CLOSINGS)), {}))
     casual, hasty = rng.random() < 0.35, rng.random() < 0.3
     for index in range(0, len(turns), 2):
         turns[index] = _as_typed(rng, turns[index], casual, hasty)
     return turns
+
+
+def _run(rng: random.Random, errand: Dialogue, first: bool) -> list[str]:
+    turns = _spoken(rng, [rng.choice(ways) for ways in errand.turns], errand.slots)
+    if rng.random() < 0.3:
+        turns[0] = rng.choice(_OPENINGS if first else _NEXT) + turns[0][0].lower() + turns[0][1:]
+    return turns
+
+
+def _spoken(rng: random.Random, turns: list[str], slots: dict[str, list[Any]]) -> list[str]:
+    values = _values(rng, slots)
+    return [_fill(_fill(turn, values), values) for turn in turns]  # twice: a value may hold a slot
 
 
 def _values(rng: random.Random, slots: dict[str, list[Any]]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from theta_ml.corpus.packing import Rows
+from theta_ml.corpus.rows import Rows
 from theta_ml.model.modeling_theta import IGNORED
 
 
@@ -45,8 +45,7 @@ def micro_batches(rows: Rows, chosen: NDArray[np.int64], rows_at_once: int) -> I
 
 
 def make_batch(rows: Rows, chosen: NDArray[np.int64]) -> Batch:
-    """Reads the rows from the memory map. There is no attention mask: the model tells documents apart by position."""
-    tokens = torch.from_numpy(rows.tokens[chosen].astype(np.int64))
-    positions = torch.from_numpy(rows.positions[chosen].astype(np.int64))
-    learned = torch.from_numpy(rows.learned[chosen])
-    return Batch(tokens, positions, tokens.masked_fill(~learned, IGNORED))
+    """Reads the rows from the memory maps. There is no attention mask: the model tells documents apart by position."""
+    taken = rows.take(chosen)
+    tokens = torch.from_numpy(taken.tokens.astype(np.int64))
+    return Batch(tokens, torch.from_numpy(taken.positions), tokens.masked_fill(~torch.from_numpy(taken.learned), IGNORED))

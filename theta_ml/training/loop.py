@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from theta_ml.corpus.packing import Rows
+from theta_ml.corpus.rows import Rows
 from theta_ml.model import ThetaForCausalLM
 from theta_ml.stage import StageFailed
 from theta_ml.training.batches import micro_batches, rows_of_step
@@ -100,7 +100,7 @@ def _step(training: Training, progress: Progress) -> None:
     _require_finite(loss, norm, progress.step, training.plan.peak)
     training.optimizer.step()
     training.optimizer.zero_grad(set_to_none=True)
-    progress.add(float(loss), len(chosen) * training.train.tokens.shape[1], time.perf_counter() - started)
+    progress.add(float(loss), len(chosen) * training.train.max_length, time.perf_counter() - started)
     _line(training, progress, rate, float(norm))
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from theta_ml.champion import Champion
-from theta_ml.corpus.packing import Rows
-from theta_ml.corpus.prepare import PackedCorpus
+from theta_ml.corpus.prepare import PackedCorpus, open_rows
+from theta_ml.corpus.rows import Rows
 from theta_ml.model import ThetaForCausalLM
 from theta_ml.stage import Inputs, Stage, StageFailed, Work
 from theta_ml.training.batches import Batch, make_batch
@@ -79,7 +79,7 @@ def preflight(spec: PreflightSpec, inputs: Inputs, work: Work) -> PreflightRepor
     preset, device = find_preset(spec.preset), pick_device()
     begun = start(preset, spec.champion, corpus, folder, spec.seed, work.store)
     count = parameters(begun.model)
-    trial = try_out(begun.model, Rows.open(folder, "train"), preset.recipe.rate_scratch, spec.seed)
+    trial = try_out(begun.model, open_rows(inputs.artifact("prepare"), "train", work.store), preset.recipe.rate_scratch, spec.seed)
     plan = Plan.of(preset.recipe, corpus.sequences["train"], begun.peak)
     tokens = plan.steps * preset.recipe.rows_per_step * corpus.max_length
     rate = trial.tokens_per_second if device.type == "cpu" else GPU_FLOPS / (6 * count)

@@ -15,8 +15,7 @@ from pathlib import Path
 import torch
 
 from theta_ml.champion import Champion
-from theta_ml.corpus.packing import Rows
-from theta_ml.corpus.prepare import PackedCorpus
+from theta_ml.corpus.prepare import PackedCorpus, open_rows
 from theta_ml.stage import Inputs, Stage, StageFailed, Work
 from theta_ml.store import DOCUMENT, MARKER, Artifact
 from theta_ml.training.checkpoints import Checkpoints, remove_others
@@ -101,7 +100,7 @@ def train(spec: TrainSpec, inputs: Inputs, work: Work) -> TrainedModel:
             return _taken_over(finished, work)
         with stop_on_sigterm() as stop:
             try:
-                model = _train(spec, corpus, inputs.path("prepare"), work, stop)
+                model = _train(spec, corpus, inputs.artifact("prepare"), work, stop)
             except Stopped:
                 work.events.log("asked to end: a checkpoint is written, the next attempt goes on from it")
                 raise SystemExit(EXIT_TERMINATED) from None
@@ -109,12 +108,12 @@ def train(spec: TrainSpec, inputs: Inputs, work: Work) -> TrainedModel:
         return model
 
 
-def _train(spec: TrainSpec, corpus: PackedCorpus, folder: Path, work: Work, stop: threading.Event) -> TrainedModel:
+def _train(spec: TrainSpec, corpus: PackedCorpus, packed: Artifact, work: Work, stop: threading.Event) -> TrainedModel:
     preset = spec.recipe_of(find_preset(spec.preset))
-    begun = start(preset, spec.champion, corpus, folder, spec.seed, work.store)
+    begun = start(preset, spec.champion, corpus, packed.path, spec.seed, work.store)
     device = pick_device()
     begun.model.to(device)  # type: ignore[arg-type]  # the library's annotation of `to` is wrong
-    rows = Rows.open(folder, "train")
+    rows = open_rows(packed, "train", work.store)
     plan = Plan.of(preset.recipe, rows.count, spec.rate or begun.peak)
     training = Training(
         model=begun.model,
@@ -122,7 +121,7 @@ def _train(spec: TrainSpec, corpus: PackedCorpus, folder: Path, work: Work, stop
         recipe=preset.recipe,
         plan=plan,
         train=rows,
-        validation=Rows.open(folder, "validation"),
+        validation=open_rows(packed, "validation", work.store),
         seed=spec.seed,
         checkpoints=Checkpoints(work.settings.home / "checkpoints" / work.key),
         stop=stop,
@@ -133,7 +132,7 @@ def _train(spec: TrainSpec, corpus: PackedCorpus, folder: Path, work: Work, stop
     if preset.recipe.compile and device.type == "cuda":
         begun.model.model.compile()  # the backbone; how many tokens bear loss, and so the head's shape, varies
     _run(spec, training, progress, work)
-    return _finish(spec, begun, training, progress, resumed_from, folder, work)
+    return _finish(spec, begun, training, progress, resumed_from, packed.path, work)
 
 
 def _resume(training: Training, work: Work) -> Progress:

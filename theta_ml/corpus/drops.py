@@ -1,0 +1,87 @@
+"""The drop list: what a corpus leaves out of its units, and why. Nothing is packed anew for it."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from theta_ml.corpus import duplicates
+from theta_ml.corpus.feedback import TIERS
+from theta_ml.corpus.unit import DROP, REASONS, SPLITS, OpenUnit, split_codes
+from theta_ml.corpus.user_share import over_share
+
+_NOT_DROPPED = 255
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may be in a corpus beside copies."""
+
+    user_share: float
+    """Of the train conversations, by one user."""
+    disliked: bool
+    """Whether conversations that people disliked may be learned from."""
+    erased: Collection[str] = ()
+    """Ids of conversations that were erased and might still stand in a dataset's file."""
+
+
+def drop_lists(units: Sequence[OpenUnit], limits: Limits) -> list[NDArray[np.void]]:
+    """For each unit, (conversations,) of DROP: those that it holds and the corpus must not show, ascending.
+
+    What the unit itself has dropped is not repeated. Of copies, the one of the older month stays, and a dataset's goes.
+    """
+    columns = ["conversation_id", "user_id", "split", "tier"]
+    tables = [unit.conversations(columns) for unit in units]
+    every = pl.concat(tables)
+    reasons = np.full(len(every), _NOT_DROPPED, np.uint8)
+    absent = _absent(units, tables)
+    _mark(reasons, every["conversation_id"].is_in(list(limits.erased)).to_numpy() & ~absent, "erased")
+    if not limits.disliked:
+        disliked = (every["tier"] == TIERS.index("disliked")) & every["split"].is_in(SPLITS)
+        _mark(reasons, disliked.to_numpy() & ~absent, "disliked")
+    _mark_copies(reasons, units, every, absent)
+    learned = (every["split"] == "train").to_numpy() & ~absent & (reasons == _NOT_DROPPED)
+    over = np.flatnonzero(learned)[over_share(every.filter(learned), limits.user_share)]
+    _mark(reasons, np.isin(np.arange(len(every)), over), "share of one user")
+    return _by_unit(reasons, [len(table) for table in tables])
+
+
+def _absent(units: Sequence[OpenUnit], tables: Sequence[pl.DataFrame]) -> NDArray[np.bool_]:
+    """What the units have dropped themselves."""
+    absent = np.zeros(sum(map(len, tables)), np.bool_)
+    start = 0
+    for unit, table in zip(units, tables, strict=True):
+        absent[start + unit.dropped()["conversation"].astype(np.int64)] = True
+        start += len(table)
+    return absent
+
+
+def _mark_copies(
+    reasons: NDArray[np.uint8], units: Sequence[OpenUnit], every: pl.DataFrame, absent: NDArray[np.bool_]
+) -> None:
+    gone = absent | (reasons != _NOT_DROPPED)
+    items = duplicates.Items(
+        [unit.signatures() for unit in units],
+        [unit.fingerprints() for unit in units],
+        split_codes(every["split"]),
+        np.arange(len(every), dtype=np.uint32),
+        gone,
+    )
+    copies = duplicates.find(items)
+    reasons[copies.item] = copies.reason
+
+
+def _mark(reasons: NDArray[np.uint8], dropped: NDArray[np.bool_], reason: str) -> None:
+    reasons[dropped & (reasons == _NOT_DROPPED)] = REASONS.index(reason)
+
+
+def _by_unit(reasons: NDArray[np.uint8], sizes: Sequence[int]) -> list[NDArray[np.void]]:
+    lists = []
+    for of_unit in np.split(reasons, np.cumsum(sizes)[:-1]):
+        numbers = np.flatnonzero(of_unit != _NOT_DROPPED)
+        drops = np.zeros(len(numbers), DROP)
+        drops["conversation"], drops["reason"] = numbers, of_unit[numbers]
+        lists.append(drops)
+    return lists

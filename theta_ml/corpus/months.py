@@ -1,0 +1,31 @@
+"""A month of a snapshot as batches."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from theta_ml.corpus.batch import CONVERSATIONS, MESSAGES, Batch
+from theta_ml.corpus.sources import REJECTED, Reading
+from theta_ml.landing.parquet import file_name
+
+ROWS = 4096
+"""Conversations in a batch; fewer where the snapshot's row groups, which are bounded in bytes, hold fewer."""
+
+
+def read_month(snapshot: Path, month: str) -> Iterator[Reading]:
+    """The month's conversations in the order of their ids. What landed was readable: nothing is rejected here."""
+    with pq.ParquetFile(snapshot / file_name(month)) as file:
+        columns = [*CONVERSATIONS.names(), "messages"]
+        for group in range(file.num_row_groups):  # never across groups: they are what is bounded
+            for rows in file.iter_batches(ROWS, [group], columns):
+                yield Reading(_batch(rows), pl.DataFrame(schema=REJECTED))
+
+
+def _batch(rows: pa.RecordBatch) -> Batch:
+    table = pl.DataFrame(pa.Table.from_batches([rows]))
+    numbers = pl.arange(len(table), dtype=pl.UInt32, eager=True).alias("conversation")
+    spoken = table.select(numbers, "messages").explode("messages").drop_nulls("messages").unnest("messages")
+    return Batch(table.select(CONVERSATIONS.names()), spoken.select(MESSAGES.names()))

@@ -1,0 +1,88 @@
+"""What `prepare` is told, and what it finds in the world before its key is taken."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from theta_ml.champion import Champion
+from theta_ml.corpus.catalog import Catalog, CatalogError, Dataset, load_catalog
+from theta_ml.corpus.contamination import Contamination
+from theta_ml.corpus.shapes import corpus_shape
+from theta_ml.corpus.sources import fingerprint
+from theta_ml.settings import Settings
+from theta_ml.stage import Inputs
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A dataset of the catalog, as it was when the stage began."""
+
+    id: str
+    weight: float
+    content: str
+    """Fingerprint of what it gives."""
+
+
+@dataclass(frozen=True)
+class PrepareSpec:
+    """What to make of the snapshot."""
+
+    month: str
+    """The run's month, the newest of the window."""
+    preset: str = "tiny"
+    """Sets the length of a row, and the vocabulary of a new tokenizer."""
+    champion: Champion | None = None
+    """Whose tokenizer is kept; without one a tokenizer is trained on the corpus."""
+    tokenizer: Literal["champion", "new"] = "champion"
+    """`new` trains one although there is a champion: its descendants then start from scratch."""
+    datasets: str = "all"
+    """Of the catalog, beside the landing zone: `all` that are enabled, `none`, or ids with commas between."""
+    newest_weight: float = 2.0
+    """How often an epoch shows the newest month, where older months stand beside it."""
+    replay_weight: float = 1.0
+    """How often it shows older months: 0.5 replays half of them."""
+    liked_weight: float = 2.0
+    """How often it shows conversations that people rated 4 or better, times the weights above."""
+    disliked_weight: float = 0.0
+    """How often those rated 2 or worse; 0 leaves them out."""
+    user_share: float = 0.05
+    """At most this share of the training conversations may be one user's."""
+    benchmarks: str = ""
+    """Folder of benchmark items that must not be learned; where empty, `THETA_BENCHMARKS`, else none."""
+    seed: int = 1
+    """Draws rows for broken weights, and orders the epoch."""
+    mixture: list[Mixed] = field(default_factory=list)
+    """The datasets, filled in from the catalog when the stage begins."""
+    landing_weight: float = 1.0
+    """The catalog's weight of the landing zone; filled in likewise."""
+    items: str = ""
+    """Fingerprint of the benchmark items; filled in likewise."""
+
+    def __post_init__(self) -> None:
+        corpus_shape(self.preset)
+        for name in ("newest_weight", "replay_weight", "liked_weight", "disliked_weight", "landing_weight"):
+            if not 0 <= getattr(self, name) <= 100:
+                raise ValueError(f"{name} is {getattr(self, name)}: choose 0 (never) to 100 (a hundred times an epoch)")
+        if not 0 < self.user_share <= 1:
+            raise ValueError(f"user_share is {self.user_share}: choose a share above 0, at most 1")
+
+
+def resolve(spec: PrepareSpec, inputs: Inputs, settings: Settings, run_id: str) -> PrepareSpec:
+    """Fills in what the catalog and the benchmarks' folder hold now. Raises CatalogError and Missing."""
+    catalog = load_catalog(settings)
+    mixture = [Mixed(each.id, each.weight, fingerprint(each, settings)) for each in _chosen(spec.datasets, catalog)]
+    folder = spec.benchmarks or str(settings.benchmarks or "")
+    items = Contamination.load(Path(folder)).fingerprint() if folder else ""
+    landing = catalog.landing.weight
+    return replace(spec, mixture=mixture, landing_weight=landing, benchmarks=folder, items=items)
+
+
+def _chosen(datasets: str, catalog: Catalog) -> list[Dataset]:
+    if datasets in ("all", "none"):
+        return list(catalog.mixture) if datasets == "all" else []
+    wanted = [catalog.get(name.strip()) for name in datasets.split(",")]
+    if catalog.landing in wanted:
+        raise CatalogError(
+            "datasets: the landing zone is read anyway; `theta data add landing --weight 0` leaves it out"
+        )
+    return wanted
