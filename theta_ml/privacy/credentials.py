@@ -27,7 +27,7 @@ _ASSIGNED = re.compile(
     r"((?=[^\s\"'`]{0,100}\d)(?=[^\s\"'`]{0,100}[A-Za-z])[^\s\"'`,;]{8,})"
 )
 _ASSIGNED_HINT = r"(?i:passw|passphrase|passcode|pwd|secret|[_ -]?key|token|bearer|basic)"
-# What follows such a word without being its value: addresses, versions, identifiers of a call, file names, placeholders.
+# What follows such a word without being its value: addresses, versions, UUIDs, calls, file names, placeholders.
 _NO_SECRET = re.compile(
     r"(?i)[a-z]+://|\[|[$<{(]|v?\d+(?:\.\d+)+\W?$|[\w./-]+\.(?:py|js|ts|c|h|txt|conf|cfg|ini|log|html?|php|deb|ko)\W?$"
     r"|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\W?$|\d+[a-z]{1,3}\W?$|\w+\("

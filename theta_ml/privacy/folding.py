@@ -32,7 +32,7 @@ def _members(characters: str) -> list[int]:
     return [code for code in range(0x80, 0x3001) if re.match(f"[{characters}]", chr(code))]
 
 
-_TO_ASCII = {
+_TO_ASCII: dict[int, int | str] = {
     **{zero + digit: 48 + digit for zero in _ZEROS for digit in range(10)},
     **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
     **dict.fromkeys(_members(_SPACES), " "),

@@ -1,4 +1,4 @@
-"""National ids: those whose check digits, or whose form, tell them from other numbers; others by the words before them."""
+"""National ids: those that check digits or a form of their own tell from other numbers, others by a cue."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,8 @@ _UK_NINO = re.compile(r"\b(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-
 _SPANISH = re.compile(r"\b([0-9]{8}|[XYZ]-?[0-9]{7})-?([A-Z])\b")
 _ITALIAN = re.compile(r"\b[A-Z]{6}[0-9LMNP-V]{2}[A-EHLMPRST][0-9LMNP-V]{2}[A-Z][0-9LMNP-V]{3}[A-Z]\b")
 _FRENCH = re.compile(
-    r"(?<![\w.-])[12] ?[0-9]{2} ?(?:0[1-9]|1[0-2]|[2-9][0-9]) ?(?:[0-9]{2}|2[AB]) ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}(?![\w-])"
+    r"(?<![\w.-])[12] ?[0-9]{2} ?(?:0[1-9]|1[0-2]|[2-9][0-9]) ?(?:[0-9]{2}|2[AB])"
+    r" ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}(?![\w-])"
 )
 _GERMAN = re.compile(r"(?<![\w.-])[1-9][0-9] ?[0-9]{3} ?[0-9]{3} ?[0-9]{3}(?![\w-])")
 _GERMAN_CUE = re.compile(r"(?i)steuer|IdNr|\btax id")
@@ -20,16 +21,20 @@ _INDIAN = re.compile(r"(?<![\w.-])[2-9][0-9]{3}([ -])[0-9]{4}\1[0-9]{4}(?![\w-]|
 _BRAZILIAN = re.compile(r"(?<![\w.-])[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}(?![\w-])")
 _SWEDISH = re.compile(r"(?<![\w-])(?:19|20)?[0-9]{6}[-+][0-9]{4}(?![\w-])")
 _DOCUMENT = re.compile(
-    r"(?i)\b(?:passport|(?:driver'?s?|driving)[ ]licen[cs]e|national[ ]id|identity[ ]card|ssn|social[ ]security|tax[ ]id)"
+    r"(?i)\b(?:passport|(?:driver'?s?|driving)[ ]licen[cs]e|national[ ]id|identity[ ]card|ssn"
+    r"|social[ ]security|tax[ ]id)"
     r"(?:[ ](?:number|no\.?|#))?(?:[ ]is)?\s?[:#]?\s?((?=[A-Z]{0,3}-?[0-9])[A-Z0-9-]{6,18})\b"
 )
-_HINT = rf"{DIGITS_HINT}|[A-Z]{{6}}[0-9LMNP-V]{{2}}|[A-Z][A-Z] ?[0-9]{{2}} ?[0-9]{{2}}|(?i:passport|licen[cs]e|ssn|national id|social security|tax id)"
+_HINT = (
+    rf"{DIGITS_HINT}|[A-Z]{{6}}[0-9LMNP-V]{{2}}|[A-Z][A-Z] ?[0-9]{{2}} ?[0-9]{{2}}"
+    r"|(?i:passport|licen[cs]e|ssn|national id|identity card|social security|tax id)"
+)
 
 
 def _social_security(text: str) -> Iterator[Span]:
     """The numbers the US Social Security Administration and the IRS (9xx) give out: no group is all zeros."""
     return spelled(
-        text, _SSN, lambda digits, _: digits[:3] not in ("000", "666") and "00" != digits[3:5] and digits[5:] != "0000"
+        text, _SSN, lambda digits, _: digits[:3] not in ("000", "666") and digits[3:5] != "00" and digits[5:] != "0000"
     )
 
 

@@ -88,7 +88,7 @@ def _covered(text: str, start: int, end: int, by: list[_Span]) -> float:
 
 
 def megabytes_per_second(path: Path) -> float:
-    """Speed of `redact_conversations` over a file of conversations, in MB of UTF-8 text per second of processor time."""
+    """Speed of `redact_conversations` over a file, in MB of UTF-8 text per second of processor time."""
     texts, conversation = _texts(path)
     started = process_time()
     redact_conversations(texts, conversation)

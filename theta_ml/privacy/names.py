@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from theta_ml.privacy.spans import Rule, Span, longest
+from theta_ml.privacy.words import NO_NAME, PARTICLES, WORD_AND_NAME
 
 _TITLES = "Mr|Mrs|Ms|Mx|Miss|Dr|Prof|Professor|Doctor|Madam|Madame|Herr|Frau|Señora?|Signora?|Monsieur"
 _GREETINGS = "Dear|Hi|Hello|Hey|Thanks|Thank you|Good morning|Good afternoon|Good evening|Bye|Goodbye"
@@ -24,7 +25,8 @@ _BEFORE = (
     r"|(?i:\b(?:call me|i'm called|i am called|i am|i'm)[ ])"
     r"|(?:^|[.!?,] |\n)(?i:this is )"
     rf"|(?i:\bmy (?:{_RELATIVES})(?:,|'s name is| is| was)?(?: called| named)?[ ])"
-    rf"|(?i:\b(?:{_RELATIVES}|man|woman|boy|girl|guy|kid|person|someone|user|customer|patient) (?:was |is )?(?:called|named)[ ])"
+    rf"|(?i:\b(?:{_RELATIVES}|man|woman|boy|girl|guy|person|someone|user|customer|patient)"
+    r" (?:was |is )?(?:called|named)[ ])"
     r"|(?i:\b(?:regards|best wishes|sincerely|yours truly|sincerely yours|cheers|thanks|love),[ ]?\n?\n?[ ]?)"
     r"|(?i:\b(?:attn|attention|recipient|passenger|patient|customer|cardholder|user|sender|signed):[ ])"
     r"|(?:^|\n)>?[ ]?(?i:from|to|cc|c/o):[ ]"
@@ -39,30 +41,11 @@ _SPOKE = re.compile(r"(?m)^[ ]{0,4}([^\W\d_][\w' -]{1,40}):[ ]?[\"“]")
 _HINT = rf"(?:{_BEFORE}){_CAPITAL}|(?i:my (?:full |first |last )?name(?: is|'s) [a-z])|:[ ]?[\"“]"
 
 _WORD = re.compile(r"[^\W\d_](?:[\w'’-]{0,40}\w)?")
-_PARTICLES = frozenset("van von de der den del della di da dos du la le el al bin ibn ter af zu".split())
 _MAX_WORDS = 5
 _WEAK = re.compile(rf"(?i)(?:this is|i am|i'm|to:|from:|{_GREETINGS}),? ?$")
 """Cues that more often stand before something else: what follows must end as a name does."""
 _ENDS = re.compile(r"[ ]?(?:$|\n|[.,!?;)]|and\b|from\b|here\b|speaking\b|calling\b|again\b|with\b|at\b|by the way)")
 
-_NO_NAME = frozenset(
-    """
-    i a an the this that these those there here my your his her our their its it we you he she they who what when where
-    why how which if so and or but not no yes yeah yep nope ok okay sure please sorry thanks thank hi hello hey dear
-    good great nice well fine very just also all any some every everyone everybody anyone someone nobody sir madam
-    customer support team friend friends guys folks man dude sweetie honey god lord jesus christ world is are was were be
-    am do does did can could will would shall should may might must have has had let get got go going gonna looking
-    monday tuesday wednesday thursday friday saturday sunday january february march april may june july august september
-    october november december christmas easter halloween thanksgiving english german french spanish greek dutch chinese
-    irish swiss thai arab jew jewish muslim christian catholic hindu buddhist polish czech russian american african asian
-    european canadian mexican indian australian italian japanese korean british scottish welsh turkish danish finnish
-    swedish norwegian portuguese ubuntu linux windows debian kubuntu xubuntu gnome kde google facebook apple microsoft
-    android iphone amazon netflix youtube twitter wikipedia internet tv pc usb cd dvd dr mr mrs ms miss mx for from to of
-    in on at by with as about after before both then now today tomorrow tonight yesterday morning evening maybe perhaps
-    im ive id pepper strangelove dos seuss robot who mom mum dad mommy daddy order much
-    check enjoy have see note since because while would right true only really actually pretty too like want need
-    """.split()
-)
 _DEMONYM = re.compile(r"(?:ish|ese|[cs]ian|ican|ean)s?$")
 
 
@@ -71,7 +54,7 @@ def _names(text: str) -> list[Span]:
     for pattern in (_LOWER, _SPOKE):
         for match in pattern.finditer(text):
             words = match[1].lower().split()
-            if words[0] not in _NO_NAME and (pattern is _LOWER or _all_capital(match[1])):
+            if words[0] not in NO_NAME and (pattern is _LOWER or _all_capital(match[1])):
                 spans.append(_span(text, *match.span(1)))
     return longest(spans)
 
@@ -92,7 +75,7 @@ def _end_of_name(text: str, start: int) -> int | None:
         if not match or not _may_be_name(match[0], place):
             break
         at = match.end()
-        if match[0] not in _PARTICLES:
+        if match[0] not in PARTICLES:
             end = at
         if text.startswith(".", at) and len(match[0]) == 1:
             at += 1
@@ -103,12 +86,12 @@ def _end_of_name(text: str, start: int) -> int | None:
 
 
 def _may_be_name(word: str, place: int) -> bool:
-    if word in _PARTICLES:
+    if word in PARTICLES:
         return True
     lower = word.lower()
     return (
         word[0].isupper()
-        and lower not in _NO_NAME
+        and lower not in NO_NAME
         and "'" not in lower[-3:-1]
         and not _DEMONYM.search(lower)
         and (len(word) > 1 or place > 0)
@@ -116,16 +99,11 @@ def _may_be_name(word: str, place: int) -> bool:
 
 
 def _all_capital(shown: str) -> bool:
-    return all(word[0].isupper() or word in _PARTICLES for word in shown.split())
+    return all(word[0].isupper() or word in PARTICLES for word in shown.split())
 
 
 def _span(text: str, start: int, end: int) -> Span:
     return Span(start, end, text[start:end].casefold())
-
-
-_COMMON = frozenset(
-    "will may mark rose hope grace bill faith joy art grant rich jack drew chase summer autumn ivy lily long young brown white black green king day".split()
-)
 
 
 class KnownNames:
@@ -170,7 +148,7 @@ def _telling_words(name: str) -> list[str]:
 
 def _is_telling(name: str) -> bool:
     """Whether it means a person wherever it stands: Will, May and the like do not."""
-    return len(name) > 2 and name not in _NO_NAME and name not in _PARTICLES and name not in _COMMON
+    return len(name) > 2 and name not in NO_NAME and name not in PARTICLES and name not in WORD_AND_NAME
 
 
 NAME = Rule("NAME", _HINT, _names)

@@ -10,28 +10,8 @@ import re
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from theta_ml.privacy.spans import Rule, Span, whole
-
-PUBLIC = frozenset(
-    """
-    localhost example.com example.org example.net wikipedia.org wikimedia.org wikibooks.org wiktionary.org w3.org
-    ietf.org rfc-editor.org iana.org unicode.org gnu.org kernel.org kernelnewbies.org debian.org ubuntu.com
-    ubuntuforums.org launchpad.net askubuntu.com stackoverflow.com stackexchange.com superuser.com serverfault.com
-    canonical.com kubuntu.org xubuntu.org lubuntu.net edubuntu.org ubuntu-nl.org ubuntulinux.org ubuntulinux.nl ubuntuguide.org medibuntu.org
-    gnome-look.org kde-look.org gnomefiles.org linuxquestions.org freshmeat.net cyberciti.biz howtogeek.com itsfoss.com freedesktop.org gnome.org kde.org xfce.org x.org
-    archlinux.org gentoo.org fedoraproject.org redhat.com centos.org opensuse.org linuxmint.com linux.org linux.com
-    tldp.org linuxfoundation.org freebsd.org openbsd.org netbsd.org python.org pypi.org readthedocs.io readthedocs.org
-    rust-lang.org docs.rs crates.io golang.org go.dev npmjs.com nodejs.org ruby-lang.org rubygems.org perl.org cpan.org
-    php.net cppreference.com llvm.org java.com oracle.com openjdk.org apache.org nginx.org nginx.com mysql.com
-    postgresql.org sqlite.org mongodb.com redis.io docker.com kubernetes.io git-scm.com mozilla.org mozilla.com
-    chromium.org google.com microsoft.com apple.com adobe.com intel.com amd.com nvidia.com ibm.com hp.com dell.com
-    lenovo.com samba.org openssh.com openssl.org cups.org alsa-project.org winehq.org videolan.org xmms.org mplayerhq.hu
-    sourceforge.net freenode.net libera.chat virtualbox.org vmware.com pytorch.org tensorflow.org huggingface.co
-    arxiv.org doi.org nature.com britannica.com imdb.com bbc.com bbc.co.uk cnn.com nytimes.com reuters.com
-    theguardian.com nasa.gov nih.gov cdc.gov who.int un.org europa.eu
-    """.split()
-)
-"""Registered domains whose pages are nobody's own; their subdomains count as well."""
+from theta_ml.privacy.spans import Rule, Span
+from theta_ml.privacy.words import PUBLIC
 
 _URL = re.compile(
     r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{1,20}://[^\s<>\"]+|(?<![\w.@/-])www\.[\w-]+\.[^\s<>\"]+", re.IGNORECASE

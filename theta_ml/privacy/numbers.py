@@ -16,10 +16,10 @@ _ISSUER = re.compile(
 _CARD = re.compile(r"(?<![0-9.+])[0-9](?:[ -]?[0-9]){11,18}(?![0-9])")
 _PHONE = re.compile(
     r"(?<![\w.$€£#/:+-])(?<![0-9],)(?:\+|\(\+?)?[0-9][0-9(). -]{5,22}[0-9](?:x[0-9]{1,6})?(?![\w%]|[.,:/-][0-9])"
-    r"(?! ?(?:[kKMGT]?i?[bB](?:ytes?)?|bytes?|sectors?|blocks?|cylinders|inodes|files|ms|px|packets|dollars|euros|people)\b)"
+    r"(?! ?(?:[kKMGT]?i?[bB](?:ytes?)?|sectors?|blocks?|cylinders|inodes|files|ms|px|packets|dollars|euros|people)\b)"
 )
 _CALLED = re.compile(
-    r"(?i)phone|tel\b|tel[.:]|telefon|call|mobile|cell|\bfax|contact|desk|office|\btext|sms|dial|reach|ring|messages to|number"
+    r"(?i)phone|tel\b|telefon|call|mobile|cell|\bfax|contact|desk|office|\btext|sms|dial|reach|answer|number"
 )
 _DATE = re.compile(
     r"(?:19|20)[0-9]{2}([ .-])[0-9]{1,2}\1[0-9]{1,2}|[0-9]{1,2}([ .-])[0-9]{1,2}\2(?:19|20)[0-9]{2}"

@@ -19,7 +19,7 @@ VERSION = 2
 """Raised when the rules would redact the same text differently: part of the snapshot's key."""
 
 _FILLER = "\x00"
-_HINTS = {rule.kind: re.compile(rule.hint) for rule in RULES}
+_HINTS = {rule.hint: re.compile(rule.hint) for rule in RULES}
 
 
 class Found(NamedTuple):
@@ -45,8 +45,8 @@ class Redactor:
         """Whether a name was told: from then on every text may hold it, whatever the rules' hints say."""
         return self._names.any
 
-    def redact(self, text: str, rules: Sequence[Rule] = RULES, recognised: Iterable[Found] = ()) -> str:
-        """`rules` may leave out those whose hint the text lacks; `recognised` is what a recogniser found in it."""
+    def redact(self, text: str, rules: Sequence[Rule] | None = None, recognised: Iterable[Found] = ()) -> str:
+        """`rules` are those whose hints the text has, where that is known; `recognised` is what a recogniser found."""
         found = self.find(text, rules, recognised)
         if not found:
             return text
@@ -57,15 +57,14 @@ class Redactor:
             at = end
         return "".join([*pieces, text[at:]])
 
-    def find(self, text: str, rules: Sequence[Rule] = RULES, recognised: Iterable[Found] = ()) -> list[Found]:
+    def find(self, text: str, rules: Sequence[Rule] | None = None, recognised: Iterable[Found] = ()) -> list[Found]:
         """What `redact` replaces, in order of place, without overlaps; names told here are known from here on."""
         folded = fold(text)
         rest, found = folded.text, []
-        for rule in rules:
-            if _HINTS[rule.kind].search(rest):
-                spans = longest(rule.find(rest))
-                found += [Found(*folded.place(span.start, span.end), rule.kind, span.value) for span in spans]
-                rest = _without(rest, spans)
+        for rule in _hinted(rest) if rules is None else rules:
+            spans = longest(rule.find(rest))
+            found += [Found(*folded.place(span.start, span.end), rule.kind, span.value) for span in spans]
+            rest = _without(rest, spans)
         found = _apart([*found, *recognised])
         self._names.learn(each.value for each in found if each.kind == NAME.kind)
         mentions = (
@@ -79,6 +78,10 @@ class Redactor:
             self._last[kind] += 1
             self._numbers[kind, value] = self._last[kind]
         return self._numbers[kind, value]
+
+
+def _hinted(text: str) -> list[Rule]:
+    return [rule for rule in RULES if _HINTS[rule.hint].search(text)]
 
 
 def _apart(found: list[Found]) -> list[Found]:

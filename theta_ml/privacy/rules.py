@@ -1,4 +1,4 @@
-"""All rules, in their order: earlier ones win. A URL may hold a key or what looks like a mail address, a key a number."""
+"""All rules, in their order: earlier ones win. A URL may hold a key or what looks like a mail address."""
 
 from theta_ml.privacy.credentials import SECRET
 from theta_ml.privacy.identity import NATIONAL_ID, SSN

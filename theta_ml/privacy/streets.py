@@ -1,4 +1,4 @@
-"""Street addresses: the words that streets are called by in a dozen languages, with a number beside them; flats, postcodes."""
+"""Street addresses: what streets are called in a dozen languages, with a number beside it; flats, postcodes."""
 
 import re
 from collections.abc import Iterator
@@ -12,16 +12,19 @@ _AFTER = (
 """What follows a street's name in English."""
 _ENDING = (
     r"(?:stra(?:ß|ss)e|str\.|gasse|weg|platz|allee|gata|gatan|gate|vej|gade|vägen|veien|vegen|katu|tie|straat|laan|plein"
-    r"|kuja|polku|gränd|plass|bakken|stræde|stien|utca|tér|tänav|maantee|út|põik|puiestee)"
+    r"|kuja|polku|gränd|plass|bakken|stræde|stien|utca|tér|tänav|maantee|út|põik|puiestee|[ ]u\.|[ ]tee)"
 )
 """What a street's name ends in, or is followed by, in German, Dutch, Nordic languages, Finnish, Hungarian, Estonian."""
 _BEFORE = (
-    r"\b(?:Rue|Avenue|Av\.|Avda\.?|Avenida|Calle|Via|Viale|Vicolo|Piazza|Corso|Largo|Strada|Plaza|Paseo|Camino|Carrer"
+    r"\b(?:[Rr]ue|Avenue|Av\.|Avda\.?|Avenida|Calle|Via|Viale|Vicolo|Piazza|Corso|Largo|Strada|Plaza|Paseo|Camino|Carrer"
     r"|Carretera|Rua|Travessa|Praça|Estrada|Boulevard|Bd\.|Chemin|Place|Quai|Impasse|Allée|Route|[Uu]l\.|[Uu]lica|[Aa]l\."
     r"|Οδός|Πλατεία)"
 )
 """What stands before a street's name in the Romance languages, Polish, Greek."""
-_STATES = r"(?:A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|PA|RI|S[CD]|T[NX]|UT|V[AT]|W[AIVY])"
+_STATES = (
+    r"(?:A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|PA|RI|S[CD]"
+    r"|T[NX]|UT|V[AT]|W[AIVY])"
+)
 _UNIT = r"\b(?i:(?:apt|apartment|suite|ste|flat|unit|p\.? ?o\.? box|postfach)\b\.?[ ]?#?[0-9]{1,6}[A-Za-z]?)\b"
 _ZIP = rf"\b{_STATES},?[ ][0-9]{{5}}(?:-[0-9]{{4}})?\b"
 _BRITISH = r"\b[A-Z]{1,2}[0-9][A-Z0-9]? [0-9][ABD-HJLNP-UW-Z]{2}\b"
@@ -31,10 +34,14 @@ _LOWER = r"(?:street|avenue|road|boulevard|lane|ave|blvd)\b"
 _HINT = rf"{_AFTER}|[a-z] {_LOWER}|{_ENDING}[ ][0-9]|{_BEFORE}[ ]|{_UNIT}|{_ZIP}|{_BRITISH}|{_TOLD_CODE}|{_MILITARY}"
 
 _NUMBER = r"[0-9]{1,5}[A-Za-z]?(?:[-/][0-9]{1,4}[A-Za-z]?)?"
-_LEFT = r"(?<![\w.,:/$€£#+-])"
+_LEFT = r"(?<![\w.,:/$€£#+-])(?:[0-9]{1,5}[ ](?=[0-9]))?"
 _CAPITAL = r"(?![a-zß-öø-ÿ])[^\W\d_][\w'’.-]{0,30}"
 _STEM = r"(?![a-zß-öø-ÿ])[^\W\d_][\w'’-]{0,30}?"
-_SMALL = r"(?:(?:de|du|des|la|las|le|les|los|del|della|dei|delle|di|da|do|dos|das|e|y|of|the|am|an|der|den|zum|van)[ ]|[dl]['’])"
+_SMALL = (
+    r"(?:(?:de|du|des|la|las|le|les|los|del|della|dei|delle|di|da|do|dos|das|e|y|of|the|am|an|der|den|zum|van)[ ]"
+    r"|[dl]['’])"
+)
+_NAMED = rf"{_CAPITAL}(?:[ ](?:{_SMALL}){{0,3}}{_CAPITAL})"
 _PLACE = rf"(?:[,\s]{{1,4}}(?:{_CAPITAL}|\({_CAPITAL}\))){{1,6}}[,\s]{{1,3}}[0-9]{{4,6}}\b"
 _TAIL = rf"(?:[,\s]{{1,4}}{_UNIT}){{0,2}}(?:{_PLACE}|[,\s]{{1,3}}{_ZIP})?"
 """A flat; then a town and what else is written with a capital, if a postcode ends it."""
@@ -44,7 +51,8 @@ _GATED = tuple(
         # 12 North Main Street, Apt. 5; 1532 20th Street
         (
             _AFTER,
-            rf"{_LEFT}{_NUMBER}[ ](?:(?:[0-9]{{1,3}}(?:st|nd|rd|th)|(?:{_SMALL}){{0,2}}{_CAPITAL})[ ]){{1,4}}?{_AFTER}(?![\w-]){_TAIL}",
+            rf"{_LEFT}{_NUMBER}[ ]"
+            rf"(?:(?:[0-9]{{1,3}}(?:st|nd|rd|th)|(?:{_SMALL}){{0,2}}{_CAPITAL})[ ]){{1,4}}?{_AFTER}(?![\w-]){_TAIL}",
         ),
         (rf"[a-z] {_LOWER}", rf"{_LEFT}[0-9]{{2,5}} (?!(?:mile|hour|minute|block)s?\b)[a-z]{{3,20}} {_LOWER}{_TAIL}"),
         # Lange Straße 12, 6750 Koskikatu 25
@@ -55,13 +63,13 @@ _GATED = tuple(
         # 1 Place de la Sorbonne, Via Roma 131, ul. Północna 5
         (
             rf"{_BEFORE}[ ]",
-            rf"{_LEFT}(?:{_NUMBER},?[ ])?{_BEFORE}[ ](?:{_SMALL}){{0,3}}{_CAPITAL}(?:[ ](?:{_SMALL}){{0,3}}{_CAPITAL}){{0,3}}"
+            rf"{_LEFT}(?:{_NUMBER},?[ ])?{_BEFORE}[ ](?:{_SMALL}){{0,3}}{_NAMED}{{0,3}}"
             rf"(?:,?[ ]{_NUMBER}\b)?{_TAIL}",
         ),
         # 5432 Anything 98, Suite 464
         (
             _UNIT,
-            rf"{_LEFT}{_NUMBER}[ ]{_CAPITAL}(?:[ ](?:{_SMALL}){{0,2}}{_CAPITAL}){{0,4}}(?:[ ]{_NUMBER})?[,\s]{{1,4}}{_UNIT}{_TAIL}",
+            rf"{_LEFT}{_NUMBER}[ ]{_NAMED}{{0,4}}(?:[ ]{_NUMBER})?[,\s]{{1,4}}{_UNIT}{_TAIL}",
         ),
         (_UNIT, rf"{_UNIT}{_TAIL}"),
         (_ZIP, _ZIP),
