@@ -165,6 +165,8 @@ def _fields(known: "Dataset | None", options: dict[str, Any]) -> dict[str, Any]:
         fields["path"] = str(Path(fields["path"]).expanduser().absolute())
         fields |= {"source": "file", "hub": None}
     elif "hub" in fields:
+        if fields["hub"].startswith((".", "/", "~")):  # a copy
+            fields["hub"] = str(Path(fields["hub"]).expanduser().absolute())
         fields |= {"source": "hub", "path": None}
     if known is None:
         if "source" not in fields:

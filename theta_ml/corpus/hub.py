@@ -38,19 +38,19 @@ def hub_content(dataset: Dataset, settings: Settings) -> list[list[str]]:
 
 
 def _records(dataset: Dataset, settings: Settings) -> Records:
-    datasets = _library()
     copy = _copy(dataset)
     commit = None if copy else _commit(dataset, settings, last=True)
     try:
-        loaded = datasets.load_dataset(
-            str(copy or dataset.hub),
-            dataset.config,
-            split=dataset.split,
-            revision=commit,
-            cache_dir=str(_cache(settings)),
-            # A copy needs no second one, and a beginning no whole: the rest is fetched once and kept.
-            streaming=copy is not None or dataset.limit is not None,
+        builder = _library().load_dataset_builder(
+            str(copy or dataset.hub), dataset.config, revision=commit, cache_dir=str(_cache(settings))
         )
+        if commit and builder.hash != commit:  # without a network, the library takes the newest that is kept
+            raise FileNotFoundError(f"commit {commit[:12]} is not kept here, only {str(builder.hash)[:12]}")
+        if copy is not None or dataset.limit is not None:  # a copy needs no second one, a beginning no whole
+            loaded = builder.as_streaming_dataset(dataset.split)
+        else:
+            builder.download_and_prepare()
+            loaded = builder.as_dataset(dataset.split)
         yield from enumerate(loaded, 1)
     except _faults() as error:
         raise _missing(dataset, error) from None
