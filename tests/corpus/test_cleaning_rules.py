@@ -97,7 +97,7 @@ def test_rejected_conversations_are_shown_redacted():
     cleaned = clean(batch([("user", "Mail me at ann&#64;example.org please")]))
     assert only_reason(cleaned) == "no_assistant_turn"
     assert [(sample.step, sample.before) for sample in cleaned.samples] == [
-        ("no_assistant_turn", "user: Mail me at [EMAIL_1] please")
+        ("no_assistant_turn", "user › Mail me at [EMAIL_1] please")
     ]
 
 
@@ -124,7 +124,10 @@ def test_real_conversations_survive(name, most):
     for line in lines:
         redactor = Redactor()
         turns.append([(turn["role"], redactor.redact(turn["content"])) for turn in line["messages"]])
-    counts = dict(clean(batch(*turns)).rejected["reason"].value_counts().iter_rows())
+    result = clean(batch(*turns))
+    for sample in result.samples:
+        assert Redactor().redact(sample.before + sample.after) == sample.before + sample.after
+    counts = dict(result.rejected["reason"].value_counts().iter_rows())
     assert set(counts) <= {*most, "capitals"}
     assert counts.get("capitals", 0) <= 1
     assert all(counts[found] <= limit for found, limit in most.items())

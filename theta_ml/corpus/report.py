@@ -88,8 +88,8 @@ class Accounting:
         total = self.total
         learned, out = sum(total.kept.values()), sum(total.rejected.values()) + sum(total.dropped.values())
         return (
-            f"Of {_counted(total.read, 'conversation')} {learned:,} {_be(learned)} learned from, {total.held_out:,} held "
-            f"out to judge models by and {out:,} left out, each for a reason below"
+            f"Of {_counted(total.read, 'conversation')} {learned:,} {_be(learned)} learned from, {total.held_out:,} "
+            f"held out to judge models by and {out:,} left out, each for a reason below"
         )
 
 
@@ -134,8 +134,9 @@ _SHOWN = {" ": "·", "\n": "⏎\n", "\t": "⇥", "\r": "␍"}
 
 
 def _described(unit: UnitAccount) -> dict[str, object]:
-    samples = [sample._asdict() for sample in unit.samples]
-    return asdict(unit) | {"samples": [{k: v for k, v in each.items() if k != "order"} for each in samples]}
+    columns = ("step", "conversation_id", "before", "after")
+    samples = [dict(zip(columns, sample[1:], strict=True)) for sample in unit.samples]
+    return {**asdict(unit), "samples": samples}
 
 
 def _page(accounting: Accounting, total: UnitAccount) -> str:

@@ -1,14 +1,14 @@
 """Cleaning can bring personal data to light (`me&#64;example.org`): what it changed is redacted once more."""
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 
 import polars as pl
 
 from theta_ml.corpus.cleaning.rows import put
-from theta_ml.privacy.redaction import Redactor
+from theta_ml.privacy.batch import redact_conversations
 
-_PLACEHOLDER = re.compile(r"\[([A-Z][A-Z_]*)_(\d{1,9})\]")
+_PLACEHOLDER = r"\[([A-Z][A-Z_]*)_([0-9]{1,9})\]"
 # A code point that is no character, which no cleaned text holds: keeps old placeholders apart from new ones.
 _OLD = "\ufdd0"
 
@@ -18,37 +18,28 @@ def redacted_again(messages: pl.DataFrame, changed: pl.Series) -> pl.Series:
 
     A value found now gets a number that its kind has not had in the conversation.
     """
-    rows: dict[int, str] = {}
+    conversations = messages["conversation"].gather(changed)
+    marked = messages["content"].gather(changed).str.replace_all(_PLACEHOLDER, f"[${{1}}{_OLD}${{2}}]")
+    redacted = redact_conversations(marked, conversations).contents
+    found = marked != redacted
     taken: dict[int, Counter[str]] = {}
-    for conversation, row, text in _found(messages, changed):
+    texts = []
+    for conversation, text in zip(conversations.filter(found), redacted.filter(found), strict=True):
         if conversation not in taken:
             taken[conversation] = _highest(messages.filter(pl.col("conversation") == conversation)["content"])
-        rows[row] = _numbered(text, taken[conversation])
-    return put(messages["content"], pl.Series([*rows], dtype=pl.UInt32), pl.Series([*rows.values()], dtype=pl.String))
-
-
-def _found(messages: pl.DataFrame, changed: pl.Series) -> list[tuple[int, int, str]]:
-    """(conversation, row, text) wherever something is redacted; what was a placeholder before is marked as old."""
-    redactors: defaultdict[int, Redactor] = defaultdict(Redactor)
-    found = []
-    texts = zip(messages["conversation"].gather(changed), changed, messages["content"].gather(changed), strict=True)
-    for conversation, row, text in texts:
-        marked = _PLACEHOLDER.sub(rf"[\1{_OLD}\2]", text)
-        redacted = redactors[conversation].redact(marked)
-        if redacted != marked:
-            found.append((conversation, row, redacted))
-    return found
+        texts.append(_numbered(text, taken[conversation]))
+    return put(messages["content"], changed.filter(found), pl.Series(texts, dtype=pl.String))
 
 
 def _highest(texts: pl.Series) -> Counter[str]:
     """The highest number of each kind of placeholder."""
     highest: Counter[str] = Counter()
-    for text in texts.filter(texts.str.contains(r"\[[A-Z][A-Z_]*_[0-9]+\]")):
-        for kind, number in _PLACEHOLDER.findall(text):
+    for text in texts.filter(texts.str.contains(_PLACEHOLDER)):
+        for kind, number in re.findall(_PLACEHOLDER, text):
             highest[kind] = max(highest[kind], int(number))
     return highest
 
 
 def _numbered(text: str, taken: Counter[str]) -> str:
-    text = _PLACEHOLDER.sub(lambda match: f"[{match[1]}_{int(match[2]) + taken[match[1]]}]", text)
+    text = re.sub(_PLACEHOLDER, lambda match: f"[{match[1]}_{int(match[2]) + taken[match[1]]}]", text)
     return text.replace(_OLD, "_")

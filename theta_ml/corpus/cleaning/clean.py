@@ -161,7 +161,7 @@ def _rejected(batch: Batch, reasons: pl.Series, log: _Log) -> pl.DataFrame:
 def _show_rejected(batch: Batch, reason: str, part: pl.DataFrame, log: _Log) -> None:
     few = part.sort(pl.col("conversation_id").hash(0)).head(5 * log.rules.samples)
     messages = batch.messages.filter(pl.col("conversation").is_in(few["conversation"].implode()))
-    line = pl.concat_str("role", pl.lit(": "), pl.col("content").str.head(2000))
+    line = pl.concat_str("role", pl.lit(" › "), pl.col("content").str.head(2000))
     texts = messages.group_by("conversation", maintain_order=True).agg(text=line.str.join("\n"))
     shown = few.join(texts, on="conversation", how="left").with_columns(pl.col("text").fill_null(""))
     log.show(reason, shown["conversation_id"], shown["text"], pl.Series([""] * len(shown), dtype=pl.String))
