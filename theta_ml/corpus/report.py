@@ -107,7 +107,11 @@ def write(folder: Path, accounting: Accounting) -> None:
     """
     accounting.check()
     total = accounting.total
-    document = {"month": accounting.month, "sentence": accounting.sentence, "total": _described(total)}
+    document: dict[str, object] = {
+        "month": accounting.month,
+        "sentence": accounting.sentence,
+        "total": _described(total),
+    }
     document["units"] = [_described(unit) for unit in accounting.units]
     (folder / JSON).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (folder / PAGE).write_text(_page(accounting, total), encoding="utf-8")
