@@ -1,7 +1,9 @@
 """The catalog: what is built in, a team's own entries over it, and errors that say what to write."""
 
+from itertools import combinations, pairwise
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from theta_ml.corpus.catalog import CatalogError, Dataset, Missing, load_catalog, parse_entry, write_entry
@@ -34,6 +36,19 @@ def test_each_starter_set_has_at_least_sixty_conversations_and_no_bad_row(settin
     counts = {dataset.id: count(dataset, settings) for dataset in load_catalog(settings).mixture}
     assert {name: found.rejected for name, found in counts.items() if found.rejected} == {}
     assert {name: found.conversations for name, found in counts.items() if found.conversations < 60} == {}
+
+
+def test_the_conversations_of_a_starter_set_are_distinct(settings: Settings) -> None:
+    """Jaccard similarity of word pairs, between any two of a set; a template with its slots filled is above 0.4."""
+    for dataset in load_catalog(settings).mixture:
+        texts = [
+            text.lower().split()
+            for reading in read(dataset, settings)
+            for text in reading.batch.messages.group_by("conversation").agg(pl.col("content").str.join(" "))["content"]
+        ]
+        pairs = [set(pairwise(words)) for words in texts]
+        alike = max(len(one & other) / len(one | other) for one, other in combinations(pairs, 2))
+        assert alike < 0.2, dataset.id
 
 
 def test_public_sets_are_off_until_asked_for(settings: Settings) -> None:

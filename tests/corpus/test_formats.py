@@ -190,6 +190,14 @@ def test_csv_rows_that_are_none_take_their_conversation_with_them() -> None:
     }
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_csv_separator_is_told_by_the_header(separator: str) -> None:
+    data = f'instruction{separator}output\n"Why, or; how?"{separator}So.\n'
+    found, rejected = outcome(data.encode(), "csv")
+    assert chats_of(found) == [[("user", "Why, or; how?"), ("assistant", "So.")]]
+    assert rejected == []
+
+
 def test_text_with_speakers_is_turns() -> None:
     data = b"User: hello\nare you there?\nAssistant: yes\n\nstill the same turn\n\nHuman: bye\nAI: bye\n\nUser:\n"
     found, rejected = outcome(data, "text")

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -20,6 +21,7 @@ from theta_ml.landing.lines import LineFile, UnreadableFile
 
 _GZIP = b"\x1f\x8b"
 _CHUNK = 1 << 18
+_SEPARATORS = ",;\t"
 _PARQUET_ROWS = 1024
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
 
@@ -110,8 +112,10 @@ def csv_records(path: Path) -> Records:
 
 
 def _csv(stream: TextIOWrapper) -> Any:
+    """Its separator is the one that its header line has most of."""
     csv.field_size_limit(MAX_CONVERSATION_BYTES)
-    return csv.reader(stream)
+    first = stream.readline(_CHUNK)
+    return csv.reader(chain([first], stream), delimiter=max(_SEPARATORS, key=first.count))
 
 
 def _header(path: Path, reader: Any) -> list[str]:
