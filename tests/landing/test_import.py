@@ -155,6 +155,26 @@ def test_imports_that_race_land_each_conversation_once(
     assert count(database_url, "model_feedback") == 1500
 
 
+def test_what_was_erased_is_turned_away_and_nothing_of_it_kept(database_url: str, tmp_path: Path) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("INSERT INTO erasures (scope, subject, actor) VALUES ('conversation', 'c00001', 'test')")
+        connection.execute("INSERT INTO erased_conversations (conversation_id, erasure_id) VALUES ('c00001', 1)")
+    broken = [record(1, messages=[USER | {"content": " "}]), record(3, rating="good"), b'{"id": "a\\u0000"}']
+    result = land(database_url, write(tmp_path / "a.jsonl", [record(1), record(2), *broken]))
+    assert (result.counts.conversations, result.counts.messages, result.counts.rejected) == (1, 2, 4)
+    assert result.reasons == {"erased": 2, "rating is not a number": 1, "NUL byte": 1}
+    with psycopg.connect(database_url) as connection:
+        kept = connection.execute("SELECT line, reason, length(raw) > 0 FROM rejected_rows ORDER BY line").fetchall()
+        landed = connection.execute("SELECT conversation_id FROM conversations").fetchall()
+    assert kept == [
+        (1, "erased", False),
+        (3, "erased", False),
+        (4, "rating is not a number (rating)", True),
+        (5, "NUL byte", True),
+    ]
+    assert landed == [("c00002",)]
+
+
 def test_a_torn_gzip_lands_what_was_complete(database_url: str, tmp_path: Path) -> None:
     lines = [record(number, messages=[{"role": "user", "content": os.urandom(40).hex()}]) for number in range(3000)]
     path = write(tmp_path / "a.jsonl.gz", lines)

@@ -1,21 +1,28 @@
 """A run sees what had landed at its watermark, the same for ever, and nothing personal leaves."""
 
+import hashlib
 import json
+import random
 import threading
+from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
 
 from tests.landing.feed import land, record, write
 from theta_ml.events import Events
-from theta_ml.landing import chunk, locks
+from theta_ml.landing import arrow, chunk, locks
 from theta_ml.landing.database import DatabaseUnreachable
-from theta_ml.landing.parquet import split_of
+from theta_ml.landing.parquet import SCHEMA, split_of
 from theta_ml.landing.snapshot import STAGE, Snapshot, SnapshotSpec, read_months
+from theta_ml.privacy.redaction import Redactor
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, Result, StageRetry, run_stage
 from theta_ml.store import Artifact, Store
@@ -135,6 +142,101 @@ def test_the_same_rows_give_the_same_bytes(landing: Landing) -> None:
     other = run_stage(STAGE, spec, [], "r2", elsewhere, Events("snapshot"))
     assert not other.cached
     assert noun(one) == noun(Store(elsewhere.artifacts, landing.home).open(other.uri))
+
+
+def test_the_bytes_are_those_of_a_plain_loop_over_the_rows(
+    landing: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the rows come from Postgres, and wherever its batches end."""
+    monkeypatch.setattr(arrow, "GROUP_ROWS", 40)
+    monkeypatch.setattr(arrow, "GROUP_BYTES", 5000)
+    monkeypatch.setattr(arrow, "_FETCH_BYTES", "3000")
+    landing.land(*varied(400))
+    snapshot, path = landing.snapshot("2026-02")
+    plain = tmp_path / "plain.parquet"
+    with psycopg.connect(landing.url, options="-c timezone=UTC") as connection:
+        counts = write_plainly(connection, plain)
+    assert (path / "conversations-2026-02.parquet").read_bytes() == plain.read_bytes()
+    assert snapshot.redacted == dict(sorted(counts.items()))
+    assert 20 < pq.ParquetFile(plain).num_row_groups < 100
+
+
+def varied(many: int) -> Iterator[dict[str, Any]]:
+    rng = random.Random(5)
+    words = ["Hello", "ünï", "🦜", "mail ann@example.org", "call +44 20 7946 0123", "שלום", "x" * 3000, "I am Ann Lee."]
+    for number in range(many):
+        roles = rng.choices(["user", "assistant"], k=rng.randint(1, 9))
+        yield record(
+            number,
+            id=rng.choice(["c", "C", "é", "Z-"]) + str(number),
+            topics=rng.choice([None, ["a", "b"]]),
+            user_id=rng.choice([None, "ann", "bob"]),
+            rating=rng.choice([None, 4.3, -1]),
+            messages=[
+                {
+                    "role": role,
+                    "content": " ".join(rng.choices(words, [9, 9, 9, 3, 3, 9, 1, 2], k=rng.randint(1, 6))),
+                    "rating": rng.choice([None, 0.1]),
+                    "created_at": rng.choice([None, "2026-02-03T10:00:00.5Z"]),
+                }
+                for role in roles
+            ],
+        )
+
+
+def write_plainly(connection: psycopg.Connection, path: Path) -> Counter[str]:
+    """A conversation at a time, a dict for each: what the snapshot's columns must come to."""
+    (key,) = connection.execute("SELECT key FROM pseudonym_key").fetchone() or (b"",)
+    found = connection.execute(
+        "SELECT conversation_id, source, language, topics, rating, user_id, occurred_at FROM conversations"
+    ).fetchall()
+    counts: Counter[str] = Counter()
+    group: list[dict[str, Any]] = []
+    size = 0
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+        for name, source, language, topics, rating, user, instant in sorted(found, key=lambda row: row[0].encode()):
+            talk = connection.execute(
+                "SELECT role, content, created_at, rating FROM messages WHERE conversation_id = %s ORDER BY position",
+                [name],
+            ).fetchall()
+            redactor = Redactor()
+            messages = [
+                {"role": role, "content": redactor.redact(content), "created_at": created_at, "rating": judged}
+                for role, content, created_at, judged in talk
+            ]
+            counts.update(redactor.counts)
+            group.append(
+                {
+                    "conversation_id": name,
+                    "month": "2026-02",
+                    "source": source,
+                    "language": language,
+                    "topic": topics[0] if topics else None,
+                    "rating": rating,
+                    "user_id": user and hashlib.blake2b(user.encode(), key=key, digest_size=16).hexdigest(),
+                    "occurred_at": instant,
+                    "split": split_of(name),
+                    "messages": messages,
+                }
+            )
+            size += sum(len(content.encode()) for _, content, _, _ in talk)
+            if len(group) == 40 or size >= 5000:
+                writer.write_table(pa.Table.from_pylist(group, SCHEMA))
+                group, size = [], 0
+        if group:
+            writer.write_table(pa.Table.from_pylist(group, SCHEMA))
+    return counts
+
+
+def test_an_erasure_changes_the_key_and_hides_what_was_erased(landing: Landing) -> None:
+    landing.land(record(1), record(2))
+    before = landing.run(SnapshotSpec("2026-02"), "r1")
+    with psycopg.connect(landing.url) as connection:
+        connection.execute("INSERT INTO erasures (scope, subject, actor) VALUES ('conversation', 'c00001', 'test')")
+        connection.execute("INSERT INTO erased_conversations (conversation_id, erasure_id) VALUES ('c00001', 1)")
+    after = landing.run(SnapshotSpec("2026-02"), "r1")
+    assert after.key != before.key
+    assert ids(Store(landing.settings.artifacts, landing.home).open(after.uri).path) == ["c00002"]
 
 
 def test_a_blocked_month_is_left_out_of_later_windows_until_it_passes(landing: Landing) -> None:

@@ -11,6 +11,7 @@ COMMANDS = {
     "status": ("theta_ml.local.commands:status", "What is running, where, and how to log in."),
     "logs": ("theta_ml.local.commands:logs", "Show a service's log."),
     "import": ("theta_ml.landing.commands:import_", "Land conversations from JSONL files."),
+    "export": ("theta_ml.landing.commands:export", "Write conversations as JSONL, redacted."),
     "simulate": ("theta_ml.landing.commands:simulate", "Land months of plausible conversations, for a demo."),
     "data": ("theta_ml.corpus.commands:data", "What a corpus is made of: list, add, show, count."),
     "retrain": ("theta_ml.cli.retrain:retrain", "Retrain on a month, through Airflow."),

@@ -61,6 +61,11 @@ def _faults() -> Iterator[None]:
         raise DatabaseUnreachable(f"the database went away: {' '.join(str(error).split())}") from error
 
 
+def arrays(group: pa.Table) -> dict[str, pa.Array]:
+    """The columns of a table of one chunk."""
+    return {name: column.combine_chunks() for name, column in zip(group.column_names, group.columns, strict=True)}
+
+
 def groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
     """The same rows in tables of one chunk, bounded in rows and bytes of `contents`, a list of texts.
 
@@ -96,7 +101,14 @@ def _text_bytes(contents: pa.ListArray) -> np.ndarray:
 
 
 def list_lengths(lists: pa.ListArray) -> np.ndarray:
+    """(rows,)"""
     return pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+
+
+def as_lists(parts: pa.StructArray, like: pa.ListArray, kind: pa.ListType) -> pa.ListArray:
+    """`parts`, one after another, as lists as long as those of `like`."""
+    offsets = np.concatenate([[0], np.cumsum(list_lengths(like))]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, parts, kind)
 
 
 def redact(contents: pa.ListArray) -> tuple[pa.Array, Counter[str]]:
@@ -110,6 +122,12 @@ def redact(contents: pa.ListArray) -> tuple[pa.Array, Counter[str]]:
 def as_written(ratings: pa.Array) -> pa.Array:
     """float32 as the float64 that reads the same: 4.3 stays 4.3 where a plain cast makes it 4.300000190734863."""
     return ratings.cast(pa.string()).cast(pa.float64())
+
+
+def pseudonym_key(connection: psycopg.Connection) -> bytes:
+    row = connection.execute("SELECT key FROM pseudonym_key").fetchone()
+    assert row is not None
+    return bytes(row[0])
 
 
 def pseudonyms(names: pa.Array, key: bytes) -> pa.Array:

@@ -1,4 +1,4 @@
-"""`theta import` and `theta simulate`."""
+"""`theta import`, `theta export` and `theta simulate`."""
 
 import json
 import sys
@@ -13,6 +13,7 @@ import click
 from theta_ml.month import Month
 
 if TYPE_CHECKING:
+    from theta_ml.landing.export import Span
     from theta_ml.landing.importing import FileImport, Importer, Progress
 
 DEFAULT_START = "2026-01"
@@ -112,11 +113,65 @@ def _print(imports: Iterable["FileImport"], as_json: bool) -> None:
             click.echo(f"  kept in rejected_rows WHERE batch_id = {row['batch_id']}")
 
 
-def _month(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+def _month(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     try:
-        return str(Month.parse(value))
+        return str(Month.parse(value)) if value else None
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+@click.command()
+@click.option("--month", metavar="YYYY-MM", callback=_month, help="Of this month only.")
+@click.option("--from", "first", metavar="YYYY-MM", callback=_month, help="From this month on.")
+@click.option("--to", "last", metavar="YYYY-MM", callback=_month, help="Until the end of this month.")
+@click.option("--output", default="-", metavar="FILE", help="Where to; compressed where it ends in .gz, - for stdout.")
+@click.option("--raw", is_flag=True, help="As they landed: with names, addresses and whatever people said.")
+def export(month: str | None, first: str | None, last: str | None, output: str, raw: bool) -> None:
+    """Write conversations as JSONL that `theta import` takes back; all there are, unless months are named.
+
+    Personal data and secrets are redacted, users and authors stand under the pseudonyms that snapshots use. A file
+    appears when it is complete.
+    """
+    from theta_ml.landing.database import DatabaseUnreachable
+    from theta_ml.landing.export import Span
+
+    if month and (first or last):
+        raise click.UsageError("--month names one month, --from and --to a range: give one or the other")
+    if raw:
+        click.echo("theta: this export is not redacted: it holds personal data; keep it safe, delete it soon", err=True)
+    try:
+        conversations, messages = _export(Span.of(month or first, month or last), output, raw)
+    except BrokenPipeError:
+        raise  # `theta export | head` is no fault
+    except (DatabaseUnreachable, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    how = "raw" if raw else "redacted"
+    click.echo(f"{output}: {conversations:,} conversations with {messages:,} messages, {how}", err=True)
+
+
+def _export(span: "Span", output: str, raw: bool) -> tuple[int, int]:
+    """Conversations and messages written."""
+    import psycopg
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from theta_ml.landing.database import connect, database_faults
+    from theta_ml.landing.export import count, export_pieces
+    from theta_ml.landing.whole_file import whole_file
+    from theta_ml.settings import load_settings
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    conversations = messages = 0
+    with database_faults(), connect(load_settings()) as connection, whole_file(output) as file:
+        connection.read_only = True
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+            task = bar.add_task("conversations", total=count(connection, span))
+            for piece in export_pieces(connection, span, raw):
+                file.write(piece.lines)
+                conversations, messages = conversations + piece.conversations, messages + piece.messages
+                bar.update(task, completed=conversations)
+    return conversations, messages
 
 
 @click.command()

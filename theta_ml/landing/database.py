@@ -70,6 +70,11 @@ def sql_folder() -> Path:
     return folder
 
 
+def query(name: str) -> bytes:
+    """The text of `sql/queries/NAME.sql`."""
+    return (sql_folder() / "queries" / f"{name}.sql").read_bytes()
+
+
 def _unreachable(parameters: dict[str, object], error: psycopg.OperationalError) -> str:
     place = f"{parameters.get('host', 'the local socket')}:{parameters.get('port', 5432)}"
     reason = " ".join(str(error).split()) or "no reason was given"

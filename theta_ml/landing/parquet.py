@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from theta_ml.landing.arrow import as_written, groups, list_lengths, pseudonyms, redact
+from theta_ml.landing.arrow import arrays, as_lists, as_written, groups, pseudonyms, redact
 
 _INSTANT = pa.timestamp("us", tz="UTC")
 SCHEMA = pa.schema(
@@ -86,7 +85,7 @@ def file_name(month: str) -> str:
 
 def _table(month: str, group: pa.Table, key: bytes, totals: Totals) -> pa.Table:
     """(conversations,) of SCHEMA; counts them."""
-    rows = {name: column.combine_chunks() for name, column in zip(group.column_names, group.columns, strict=True)}
+    rows = arrays(group)
     contents, redacted = redact(rows["contents"])
     splits = [split_of(each) for each in rows["conversation_id"].to_pylist()]
     _count(totals, contents, splits, redacted)
@@ -109,8 +108,7 @@ def _messages(rows: dict[str, pa.Array], contents: pa.Array) -> pa.ListArray:
         rows["created_ats"].flatten(),
         as_written(rows["ratings"].flatten()),
     ]
-    offsets = np.concatenate([[0], np.cumsum(list_lengths(rows["contents"]))]).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(parts, fields=list(kind.value_type)), kind)
+    return as_lists(pa.StructArray.from_arrays(parts, fields=list(kind.value_type)), rows["contents"], kind)
 
 
 def _count(totals: Totals, contents: pa.Array, splits: list[str], redacted: Counter[str]) -> None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 
-from theta_ml.landing.arrow import arrow_reader
-from theta_ml.landing.database import connect, database_faults, sql_folder
+from theta_ml.landing.arrow import arrow_reader, pseudonym_key
+from theta_ml.landing.database import connect, database_faults, query
 from theta_ml.landing.locks import landing_lock
 from theta_ml.landing.parquet import Totals, write_month
 from theta_ml.month import Month
@@ -106,13 +106,13 @@ def snapshot(spec: SnapshotSpec, inputs: Inputs, work: Work) -> Snapshot:
         connection.read_only = True
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         sizes: dict[str, int] = {spec.month: 0}
-        sizes.update(connection.execute(_query("snapshot_months"), arguments).fetchall())
+        sizes.update(connection.execute(query("snapshot_months"), arguments).fetchall())
         sizes = {month: size for month, size in sizes.items() if month not in spec.without}
-        key = _pseudonym_key(connection)
+        key = pseudonym_key(connection)
         with arrow_reader(connection) as reader:
             done = 0
             for month, size in sorted(sizes.items()):
-                rows = reader.stream(_query("snapshot"), arguments | _bounds(month))
+                rows = reader.stream(query("snapshot"), arguments | _bounds(month))
                 months[month] = write_month(work.path, month, rows, key)
                 done += size
                 work.events.progress(done, sum(sizes.values()), "conversations", month)
@@ -133,7 +133,7 @@ def _manifest(spec: SnapshotSpec, months: dict[str, Totals], path: Path) -> Snap
         months={month: total.counts() for month, total in months.items()},
         redacted=dict(sorted((+redacted).items())),
         files={file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(path.glob("*.parquet"))},
-        query=_query("snapshot").decode(),
+        query=query("snapshot").decode(),
         without=spec.without,
     )
 
@@ -162,7 +162,7 @@ def _record(connection: psycopg.Connection, run_id: str, spec: SnapshotSpec) -> 
         " WHERE occurred_at >= %(start)s AND occurred_at < %(end)s AND landed_at <= %(newest)s",
         _range(spec)._asdict() | {"newest": newest and newest[0]},
     ).fetchone()
-    without = [row[0] for row in connection.execute(_query("blocked_months"), {"month": spec.month})]
+    without = [row[0] for row in connection.execute(query("blocked_months"), {"month": spec.month})]
     connection.execute(
         "INSERT INTO snapshots (run_id, month, watermark, without) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
         [run_id, spec.month, (seen and seen[0]) or _BEGINNING, without],
@@ -181,16 +181,6 @@ def _range(spec: SnapshotSpec) -> _Range:
 def _bounds(month: str) -> dict[str, datetime]:
     parsed = Month.parse(month)
     return {"start": parsed.start, "end": parsed.end}
-
-
-def _pseudonym_key(connection: psycopg.Connection) -> bytes:
-    row = connection.execute("SELECT key FROM pseudonym_key").fetchone()
-    assert row is not None
-    return bytes(row[0])
-
-
-def _query(name: str) -> bytes:
-    return (sql_folder() / "queries" / f"{name}.sql").read_bytes()
 
 
 def _parse(watermark: str) -> datetime:
