@@ -34,6 +34,8 @@ class Words:
     """(words,): equal for equal words; the case and the punctuation around them count for nothing."""
     starts: NDArray[np.int64]
     """(conversations + 1,): conversation i is hashes[starts[i]:starts[i + 1]]."""
+    messages: NDArray[np.int64]
+    """(messages + 1,): likewise for each message."""
 
     def grams(self, size: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """Hashes of `size` words in a row, and their starts; what has fewer words has one, of all its words.
@@ -48,9 +50,17 @@ class Words:
         runs = _runs(self.hashes, size)
         grams = runs[np.minimum(first, len(runs) - 1)] if len(runs) else np.zeros(len(first), np.uint64)
         short = np.flatnonzero((lengths > 0) & (lengths < size))
-        for number in short.tolist():
-            grams[starts[number]] = _whole(self.hashes[self.starts[number] : self.starts[number + 1]])
+        grams[starts[short]] = self.whole(self.starts[short], lengths[short])
         return grams, starts
+
+    def whole(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Hashes of stretches of one word or more, (stretches,), each of `lengths` words from `starts` on."""
+        if not len(starts):
+            return np.zeros(0, np.uint64)
+        begins = _offsets(lengths)
+        place = np.arange(begins[-1]) - np.repeat(begins[:-1], lengths)
+        salted = self.hashes[place + np.repeat(starts, lengths)] ^ ((place + 1).astype(np.uint64) * _U64(_SALT))
+        return mix(np.add.reduceat(mix(salted), begins[:-1]))
 
 
 def words(batch: Batch) -> Words:
@@ -58,13 +68,13 @@ def words(batch: Batch) -> Words:
     messages = batch.messages
     hashes, per_message = _hash_words(word_text(messages["content"]))
     counts = np.bincount(messages["conversation"].to_numpy(), per_message, len(batch.conversations))
-    return Words(hashes, _offsets(counts.astype(np.int64)))
+    return Words(hashes, _offsets(counts.astype(np.int64)), _offsets(per_message))
 
 
 def words_of(texts: pl.Series) -> Words:
     """The words of texts, each a conversation of its own."""
     hashes, counts = _hash_words(word_text(texts))
-    return Words(hashes, _offsets(counts))
+    return Words(hashes, starts := _offsets(counts), starts)
 
 
 def fingerprints(batch: Batch) -> NDArray[np.uint64]:
@@ -137,12 +147,6 @@ def _runs(hashes: NDArray[np.uint64], size: int) -> NDArray[np.uint64]:
         runs = mix(runs[:-step] * _U64(_BASE) + runs[step:])
         span += step
     return runs
-
-
-def _whole(hashes: NDArray[np.uint64]) -> np.uint64:
-    """Of a conversation with fewer words than a gram: differs from what a longer one could give."""
-    places = np.arange(1, len(hashes) + 1, dtype=np.uint64) * _U64(_SALT)
-    return np.uint64(mix(hashes ^ places).sum())
 
 
 def mix(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
