@@ -1,5 +1,6 @@
 """Snapshots made for tests: small conversations by template, written as the stage `snapshot` writes them."""
 
+import hashlib
 import json
 import random
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from theta_ml.landing.snapshot import Snapshot
 from theta_ml.store import DOCUMENT, Store
 
 THINGS = ["tent", "lamp", "kettle", "bicycle", "novel", "router", "jacket", "violin", "drill", "camera"]
+LETTERS = "aeioulmnrstkdbg"
 PLACES = ["Lisbon", "Oslo", "Kyoto", "Quito", "Accra", "Turin", "Perth", "Lima", "Delhi", "Cork"]
 
 
@@ -24,12 +26,14 @@ def conversations(month: str, count: int, seed: int = 0) -> list[dict[str, Any]]
 
 
 def conversation(conversation_id: str, month: str, chance: random.Random) -> dict[str, Any]:
-    thing, place, days = chance.choice(THINGS), chance.choice(PLACES), chance.randint(2, 9)
+    """An order with a few words that no other conversation has: it is no copy of another."""
+    thing, place = chance.choice(THINGS), chance.choice(PLACES)
+    own = iter("".join(chance.choices(LETTERS, k=6)) for _ in range(40))
     texts = [
-        ("user", f"Hello, where is the {thing} that I ordered {days} days ago?"),
-        ("assistant", f"Your {thing} left our store in {place} and will be with you in {days + 1} days."),
-        ("user", f"Can it go to {place} instead?"),
-        ("assistant", f"Yes. I have changed the address of the {thing} to {place}. Anything else?"),
+        ("user", f"Hello, where is the {thing} {next(own)} {next(own)} that {next(own)} ordered in {next(own)}?"),
+        ("assistant", f"Your {thing} {next(own)} left {place} with {next(own)} {next(own)}, {next(own)} {next(own)}."),
+        ("user", f"Can {next(own)} send {next(own)} to {place} {next(own)} instead?"),
+        ("assistant", f"Yes. I have told {next(own)} {next(own)} in {place}: {next(own)} {next(own)} {next(own)}."),
     ]
     return record(conversation_id, month, texts)
 
@@ -55,9 +59,10 @@ def write_snapshot(store: Store, months: dict[str, list[dict[str, Any]]], key: s
         for month, rows in months.items():
             rows = sorted(rows, key=lambda row: row["conversation_id"])
             pq.write_table(pa.Table.from_pylist(rows, SCHEMA), path / file_name(month))
+        files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(path.iterdir())}
         total = sum(map(len, months.values()))
         window = sorted(months)
-        value = Snapshot(window[-1], "", window, total, len(months[window[-1]]), 0, 0, {}, {}, {}, "")
+        value = Snapshot(window[-1], "", window, total, len(months[window[-1]]), 0, 0, {}, {}, files, "")
         _document(path, "snapshot", key, asdict(value))
     return store.uri("snapshot", key)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from theta_ml.corpus import duplicates
 from theta_ml.corpus.feedback import TIERS
 from theta_ml.corpus.unit import DROP, REASONS, SPLITS, OpenUnit, split_codes
-from theta_ml.corpus.user_share import over_share
+from theta_ml.corpus.user_share import order_of, over_share
 
 _NOT_DROPPED = 255
 
@@ -43,8 +43,9 @@ def drop_lists(units: Sequence[OpenUnit], limits: Limits) -> list[NDArray[np.voi
         _mark(reasons, disliked.to_numpy() & ~absent, "disliked")
     _mark_copies(reasons, units, every, absent)
     learned = (every["split"] == "train").to_numpy() & ~absent & (reasons == _NOT_DROPPED)
-    over = np.flatnonzero(learned)[over_share(every.filter(learned), limits.user_share)]
-    _mark(reasons, np.isin(np.arange(len(every)), over), "share of one user")
+    order = np.concatenate([order_of(unit.fingerprints()) for unit in units])[learned]
+    learned[learned] = over_share(every["user_id"].filter(pl.Series(learned)), order, limits.user_share)
+    _mark(reasons, learned, "share of one user")
     return _by_unit(reasons, [len(table) for table in tables])
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from theta_ml.corpus import report
+from theta_ml.corpus.accounts import accounting
 from theta_ml.corpus.cleaning import Rules, clean
 from theta_ml.corpus.contamination import Contamination
 from theta_ml.corpus.drops import Limits, drop_lists
@@ -25,6 +27,7 @@ from theta_ml.corpus.taken import record_taken, taken
 from theta_ml.corpus.tokenizer import ChatTokenizer, train_tokenizer
 from theta_ml.corpus.unit import SPLITS, OpenUnit, Terms, find_or_pack
 from theta_ml.corpus.unit import STAGE as UNIT
+from theta_ml.landing.erased import erased_ids
 from theta_ml.stage import Inputs, Stage, StageFailed, StageSkipped, Work
 from theta_ml.store import Artifact, Store
 
@@ -76,12 +79,16 @@ def prepare(spec: PrepareSpec, inputs: Inputs, work: Work) -> PackedCorpus:
     tokenizer.save(work.path / "tokenizer", max_length)
     items = Contamination.load(Path(spec.benchmarks)) if spec.benchmarks else None
     units = _units(from_where, Terms(Encoder(tokenizer), max_length, Rules(), items), work)
-    dropped = drop_lists(units, Limits(spec.user_share, disliked=spec.disliked_weight > 0))
+    limits = Limits(spec.user_share, spec.disliked_weight > 0, frozenset(erased_ids(work.settings)))
+    dropped = drop_lists(units, limits)
     _save_drops(dropped, work.path)
     epochs = {split: _epoch(spec, from_where, units, dropped, split, work.path) for split in SPLITS}
     learned = [taken(unit, drops["conversation"]) for unit, drops in zip(units, dropped, strict=True)]
     months = ["" if source.name in {each.id for each in spec.mixture} else source.name for source in from_where]
     record_taken(work.settings, work.key, months, learned)
+    books = accounting(spec.month, from_where, units, dropped, learned, epochs["train"])
+    report.write(work.path, books)
+    work.events.log(books.sentence)
     return PackedCorpus(
         month=spec.month,
         vocabulary=tokenizer.vocabulary,
