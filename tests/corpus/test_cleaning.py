@@ -100,6 +100,7 @@ def test_repairs(text, expected):
         "How do I escape &lt; in html?",
         "what does <a href='http://x'>$title</a></td> do in php",
         "a[i] = b[j]",
+        "[code]if (x &lt; 1) [b]y[/b][/code] and <pre>a &lt; <b>b</b></pre>",
         "<nick> hello <i load the ubuntu live cd>",
         "AT&T; R&D",
         "    indented:\n\tand more",
@@ -122,6 +123,16 @@ def test_a_message_of_ten_megabytes_is_cut_at_a_boundary_and_takes_no_time():
         assert result.changed["cut"] == 1
         assert result.batch.messages["content"].str.len_chars().max() <= Rules().max_message_characters
     assert clean(batch(asked(long, "Long."))).batch.messages["content"][0].endswith("words.")
+
+
+@pytest.mark.parametrize(
+    "piece", ["<pre>", "[code]", "`", "``` ", "[b]", "<a ", "<p   ", " ", "&#1", "[url=x", "\t<p>\t"]
+)
+def test_no_text_holds_up_the_search_for_markup(piece):
+    text = piece * (16_000 // len(piece)) + "&amp;[/b]</p>"
+    begun = time.monotonic()
+    clean(batch(*[asked(text, "I see.")] * 10))
+    assert time.monotonic() - begun < 1
 
 
 def test_what_cleaning_brings_to_light_is_redacted_under_a_new_number():

@@ -14,15 +14,14 @@ _FORUM = r"b|i|u|s|quote|url|img|color|size|font|center|left|right|list|spoiler|
 # What may hold markup at all: an entity, a known tag, or the end of a known forum tag.
 HINT = rf"(?i){_ENTITY}|</?(?:{_BLOCK}|{_INLINE})(?:\s[^<>]{{0,500}})?/?>|\[/(?:{_FORUM})\]"
 
-# Markup stays in code, and throughout a text that shows a page's source or talks about markup.
-_CODE = re.compile(
-    r"```[\s\S]*?(?:```|\Z)|`[^`\n]+`|<(?:pre|code)\b[^<>]*>[\s\S]*?</(?:pre|code)>|\[code\][\s\S]*?\[/code\]", re.I
-)
+# Markup stays in code, and throughout a text that shows a page's source or talks about markup. Expressions of Python's
+# that a long text could hold up are bounded: each of these reads a text once.
+_CODE = re.compile(r"```[\s\S]*?(?:```|\Z)|`[^`\n]+`")
 _SOURCE = re.compile(
-    r"(?i)<!doctype|<\?xml|</?(?:html|head|body|script|style|form|input|button|svg|meta|link|iframe|xml)\b"
-    r"|\b(?:class|id|onclick)=[\"']|\b(?:html|xml|css|jsx?|bbcode|markup|tags?|entity|entities|escap\w+|php|regexp?)\b"
+    r"(?i)<!doctype|<\?xml|</?(?:html|head|body|script|style|form|input|button|svg|meta|link|iframe|xml|pre|code)\b"
+    r"|\[code\]|\b(?:class|id|onclick)=[\"']|\b(?:html|xml|css|jsx?|bbcode|markup|tags?|entity|entities|escap\w+|php|regexp?)\b"
 )
-_BLOCK_TAG = re.compile(rf"(?i)[ \t]*</?(?:{_BLOCK})(?:\s[^<>]{{0,500}})?/?>[ \t]*")
+_BLOCK_TAG = re.compile(rf"(?i)[ \t]{{0,8}}</?(?:{_BLOCK})(?:\s[^<>]{{0,500}})?/?>[ \t]{{0,8}}")
 _INLINE_TAG = re.compile(rf"(?i)</?(?:{_INLINE})(?:\s[^<>]{{0,500}})?/?>")
 # A lone opening tag is as likely a comparison or a type's name: formatted text closes what it opens, or breaks lines.
 _FORMATTED = re.compile(rf"(?i)</(?:{_BLOCK}|{_INLINE})>|<br\s*/?>|<hr\s*/?>")
