@@ -26,7 +26,7 @@ conversations = st.lists(st.tuples(st.sampled_from(["system", "user", "assistant
 
 
 @given(st.lists(conversations, max_size=6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_whatever_comes_in_is_kept_without_control_characters_or_rejected(given_conversations):
     before = batch(*given_conversations, language=None)
     result = clean(before)
@@ -43,14 +43,14 @@ def test_whatever_comes_in_is_kept_without_control_characters_or_rejected(given_
 
 
 @given(texts)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_texts_are_in_normal_form(text):
     result = cleaned_text(text)
     assert "[" in result or unicodedata.is_normalized("NFC", result)
 
 
 @given(st.lists(conversations, min_size=2, max_size=6), st.integers(1, 5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_conversation_is_cleaned_alike_in_whatever_batch_it_comes(given_conversations, at):
     whole = batch(*given_conversations)
     rows = pl.int_range(len(given_conversations), eager=True)
