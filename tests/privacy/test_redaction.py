@@ -1,19 +1,10 @@
 """What has a form is found, on real benchmarks too; what merely looks like it stays."""
 
-import gzip
-import json
-from collections import Counter
-from pathlib import Path
+from time import process_time
 
 import pytest
 
 from theta_ml.privacy.redaction import Redactor
-
-GOLD = Path(__file__).parents[3] / "shared" / "data" / "pii" / "presidio_synth_v2.jsonl.gz"
-KINDS = {
-    "CREDIT_CARD": "CARD", "PHONE_NUMBER": "PHONE", "EMAIL_ADDRESS": "EMAIL",
-    "IBAN_CODE": "IBAN", "IP_ADDRESS": "IP", "US_SSN": "SSN",
-}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -59,39 +50,84 @@ def test_redacting_twice_changes_nothing() -> None:
     assert Redactor().redact(once) == once
 
 
-@pytest.mark.timeout(20)
 @pytest.mark.parametrize(
-    "text",
+    ("text", "redacted"),
     [
-        *("1 " * 50_000, "a" * 200_000 + "@", "1.1." * 50_000, "(((" * 50_000 + "1", "a:b@" * 50_000, "0-" * 90_000),
-        *("eyJ" + "a" * 200_000, "eyJ-" * 50_000, "DE12" * 50_000, "password " * 20_000, "password=" * 20_000),
-        *("a." * 100_000 + "@" + "b." * 100_000, "password is " + "a" * 200_000, "1:" * 50_000, "a." * 90_000 + "://"),
-        *("x://a?token=" * 10_000, "x://" + "a:" * 50_000, "://" + "a" * 100_000 + "?" + "token" * 20_000),
+        ("mail ann\u200b.lee@exam\u00adple.com now", "mail [EMAIL_1] now"),
+        ("mail ａｎｎ＠ｅｘａｍｐｌｅ．ｃｏｍ now", "mail [EMAIL_1] now"),
+        ("card ４１１１ １１１１ １１１１ １１１１", "card [CARD_1]"),
+        ("card 4111\u00a01111\u20111111\u20131111", "card [CARD_1]"),
+        ("card 4111\u00a01111\u00a01111\u00a01111", "card [CARD_1]"),
+        ("card 41\u200d11111\ufeff111111111", "card [CARD_1]"),
+        ("call 202\u2011555\u20110117", "call [PHONE_1]"),
+        ("call ٠٢٠٢٥٥٥٠١١٧ please", "call [PHONE_1] please"),
+        ("SSN 460\u201389\u20139847\u200b!", "SSN [SSN_1]\u200b!"),
+        ("\u202eIP 203.0\u2060.113.9\u202c", "\u202eIP [IP_1]\u202c"),
+        ("👩\u200d👩\u200d👧 a@b.de 👍🏽 שלום مرحبا c@d.de", "👩\u200d👩\u200d👧 [EMAIL_1] 👍🏽 שלום مرحبا [EMAIL_2]"),
+        ("lone \ud800 surrogate a@b\u200b.de", "lone \ud800 surrogate [EMAIL_1]"),
     ],
-    ids=lambda text: text[:8],
-)
-def test_hostile_texts_take_little_time(text: str) -> None:
+)  # fmt: skip
+def test_look_alikes_and_invisible_characters(text: str, redacted: str) -> None:
+    assert Redactor().redact(text) == redacted
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("My name is Ann Lee. Hi Bob, I'm Zoë!", "My name is [NAME_1]. Hi [NAME_2], I'm [NAME_3]!"),
+        ("my name is anna", "my name is [NAME_1]"),
+        ("my name is on the list", "my name is on the list"),
+        ("I'm American, I'm happy, I'm OK, I'm Canadian.", "I'm American, I'm happy, I'm OK, I'm Canadian."),
+        ("Dear Mrs. Anna van der Berg-Löw,", "Dear Mrs. [NAME_1],"),
+        ("Dr. J. R. Smith and Prof. Ōe Kenzaburō agree", "Dr. [NAME_1] and Prof. [NAME_2] agree"),
+        ("Kind regards,\nJosé Núñez", "Kind regards,\n[NAME_1]"),
+        ("Thanks, I will", "Thanks, I will"),
+        ("This is Great. Hello World! Hi There.", "This is Great. Hello World! Hi There."),
+        ("I live at 1532 20th Street, Apt. 5, Oakland, CA 94607.", "I live at [ADDRESS_1]."),
+        ("wohne Lange Straße 12 und Rue de la Paix 3", "wohne [ADDRESS_1] und [ADDRESS_2]"),
+        ("10 Downing Street, London SW1A 2AA", "[ADDRESS_1], London [ADDRESS_2]"),
+        ("2 Ways to Drive 5 Places in 3 Courts", "2 Ways to Drive 5 Places in 3 Courts"),
+        ("my P4 2GB box, a 500 MB disk, 4096 2006-02-19 04:30", "my P4 2GB box, a 500 MB disk, 4096 2006-02-19 04:30"),
+        ("port 6881-6999, kernel 2.6.28.10, 137027837952 bytes", "port 6881-6999, kernel 2.6.28.10, 137027837952 bytes"),
+        ("at 11 am tomorrow, 2 for 1234567 points", "at 11 am tomorrow, 2 for 1234567 points"),
+        ("my site is http://ann.example.net/~ann and www.lee.de.", "my site is [URL_1] and [URL_2]."),
+        ("see https://help.ubuntu.com/community/Wine (or https://x.io/a_(b))",
+         "see https://help.ubuntu.com/community/Wine (or [URL_1])"),
+    ],
+)  # fmt: skip
+def test_names_streets_and_what_is_neither(text: str, redacted: str) -> None:
+    assert Redactor().redact(text) == redacted
+
+
+def test_a_name_once_told_goes_wherever_it_stands() -> None:
+    redactor = Redactor()
+    assert redactor.redact("Is Anna in?") == "Is Anna in?"  # nobody has said yet that it is a name
+    assert redactor.redact("My name is Anna Berg.") == "My name is [NAME_1]."
+    assert redactor.redact("So Anna, is Berg your husband's name? annal, Bergamo") == (
+        "So [NAME_1], is [NAME_1] your husband's name? annal, Bergamo"
+    )
+    assert redactor.redact("No, he is Mr. Holm") == "No, he is Mr. [NAME_2]"
+
+
+HOSTILE = (
+    *("1 ", "a", "1.1.", "(((", "a:b@", "0-", "eyJ-", "DE12", "password ", "password=", "a.", "1:", "x://a:"),
+    *("x://a?token=",),
+    *("www.", "Mr. A ", "my name is A ", "Anna von ", "12 Main ", "12 A ", "1 rue de la ", "Apt. 1, ", "\u200b1"),
+    *("Straße 1 ",),
+    *("zip: 1", "AAAAAA", "passport ", "sk-", "-----BEGIN PRIVATE KEY-----", "[EMAIL_1] ", "I'm A.", "12 de ", "A "),
+    *("1 A-",),
+    *("http://a.b/(", "Dear A, ", "@a.", "a@", "::", "٠ ", "Apt 1 A "),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_time_grows_with_the_text_and_no_faster(piece: str) -> None:
+    """Sixteen times the text takes at most 40 times as long: quadratic time would be 256 times."""
+    short, long = (min(_seconds(piece * (size // len(piece))) for _ in range(2)) for size in (4_000, 64_000))
+    assert long < 40 * short + 0.02
+
+
+def _seconds(text: str) -> float:
+    started = process_time()
     Redactor().redact(text)
-
-
-@pytest.mark.skipif(not GOLD.exists(), reason=f"no benchmark at {GOLD}")
-def test_recall_on_gold_spans() -> None:
-    found: Counter[str] = Counter()
-    gold: Counter[str] = Counter()
-    extra = Counter[str]()
-    for line in gzip.decompress(GOLD.read_bytes()).splitlines():
-        record = json.loads(line)
-        redactor = Redactor()
-        redacted = redactor.redact(record["full_text"])
-        spans = Counter[str]()
-        for span in record["spans"]:
-            kind = KINDS.get(span["entity_type"])
-            if kind:
-                spans[kind] += 1
-                found[kind] += span["entity_value"] not in redacted
-        gold += spans
-        extra += Counter({kind: redactor.counts[kind] for kind in KINDS.values()}) - spans
-    recall = {kind: found[kind] / gold[kind] for kind in gold}
-    print(recall, dict(extra))  # noqa: T201
-    assert recall == pytest.approx(dict.fromkeys(recall, 1.0), abs=0.02)
-    assert extra.total() < 80  # mostly two numbers of an address that stand beside each other, taken for a phone
+    return process_time() - started

@@ -72,10 +72,11 @@ def _end_of_name(text: str, start: int) -> int | None:
     end, at = None, start
     for place in range(_MAX_WORDS):
         match = _WORD.match(text, at)
-        if not match or not _may_be_name(match[0], place):
+        initial = bool(match) and text[at].isupper() and text.startswith(".", at + 1)
+        if not match or not (initial or _may_be_name(match[0], place)):
             break
         at = match.end()
-        if match[0] not in PARTICLES:
+        if match[0] not in PARTICLES and (end or not initial):
             end = at
         if text.startswith(".", at) and len(match[0]) == 1:
             at += 1
@@ -115,7 +116,7 @@ class KnownNames:
 
     @property
     def any(self) -> bool:
-        return self._pattern is not None
+        return bool(self._owners)
 
     def learn(self, names: Iterable[str]) -> None:
         """`names` are casefolded. Anna Berg is Anna from now on; and is the Anna who was told before."""
@@ -126,19 +127,26 @@ class KnownNames:
             owner = self._owners.setdefault(name, next(alone, name))
             for word in words:
                 self._owners.setdefault(word, owner)
-        if new:
-            known = sorted(filter(_is_telling, self._owners), key=len, reverse=True)
-            alternatives = "|".join(map(re.escape, known))
-            self._pattern = re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)", re.IGNORECASE) if known else None
+            self._pattern = None
 
     def owner(self, name: str) -> str:
         return self._owners.get(name, name)
 
     def mentions(self, text: str) -> Iterator[Span]:
         """Where a known name stands, capitalised."""
-        for match in self._pattern.finditer(text) if self._pattern else ():
+        lower = text.lower()
+        if not any(name in lower for name in self._owners):
+            return
+        self._pattern = self._pattern or self._compiled()
+        for match in self._pattern.finditer(text):
             if match[0][0].isupper():
                 yield Span(*match.span(), match[0].casefold())
+
+    def _compiled(self) -> re.Pattern[str]:
+        """Longer names first; one that means nobody for sure is not looked for."""
+        known = sorted(filter(_is_telling, self._owners), key=len, reverse=True)
+        alternatives = "|".join(map(re.escape, known)) or "(?!)"
+        return re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)", re.IGNORECASE)
 
 
 def _telling_words(name: str) -> list[str]:

@@ -19,7 +19,7 @@ _PHONE = re.compile(
     r"(?! ?(?:[kKMGT]?i?[bB](?:ytes?)?|sectors?|blocks?|cylinders|inodes|files|ms|px|packets|dollars|euros|people)\b)"
 )
 _CALLED = re.compile(
-    r"(?i)phone|tel\b|telefon|call|mobile|cell|\bfax|contact|desk|office|\btext|sms|dial|reach|answer|number"
+    r"(?i)phone|\btel\b|telefon|call|mobile|cell|\bfax|contact|desk|office|\btext|sms|dial|reach|answer|number"
 )
 _DATE = re.compile(
     r"(?:19|20)[0-9]{2}([ .-])[0-9]{1,2}\1[0-9]{1,2}|[0-9]{1,2}([ .-])[0-9]{1,2}\2(?:19|20)[0-9]{2}"
@@ -103,6 +103,8 @@ def _is_phone(digits: str, shown: str) -> bool:
         return False
     if number.startswith(("+", "(")) or (number.startswith("0") and len(digits) >= 9):
         return True
+    if sizes[0] == 4 and number.startswith(("19", "20")):
+        return False
     if len(sizes) == 1:
         return (len(digits) == 10 and digits[0] > "1") or (len(digits) == 11 and digits[0] == "1")
     if "." in number:

@@ -4,6 +4,7 @@ Rules reach the names that a cue tells; a model reaches those that stand alone, 
 by a folder or a hub id; Theta ships none.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -106,10 +107,8 @@ class TokenClassifier:
 
 def _kind(label: str, kinds: Mapping[str, str]) -> tuple[str, bool]:
     """Our type ("" for none), and whether the label begins a new span; `B-PER`, `I_PER` and plain `PER` are in use."""
-    prefix, _, rest = label.partition(label[1:2])
-    tagged = label[1:2] in ("-", "_") and prefix in ("B", "I", "E", "S", "L", "U")
-    name = (rest if tagged else label).upper()
-    return kinds.get(name, ""), tagged and prefix in ("B", "S", "U")
+    prefix, name = re.fullmatch(r"(?:([BIESLU])[-_])?(.*)", label, re.DOTALL).groups()  # type: ignore[union-attr]
+    return kinds.get(name.upper(), ""), prefix in ("B", "S", "U")
 
 
 def _found(text: str, start: int, end: int, kind: str) -> Found:

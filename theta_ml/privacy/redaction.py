@@ -6,6 +6,7 @@ still makes sense. A recogniser (`theta_ml.privacy.recogniser`) may add what onl
 """
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -70,7 +71,7 @@ class Redactor:
         mentions = (
             Found(*folded.place(start, end), NAME.kind, name) for start, end, name in self._names.mentions(rest)
         )
-        return sorted(_apart([*found, *mentions]))
+        return _apart([*found, *mentions])
 
     def _number(self, kind: str, value: str) -> int:
         value = self._names.owner(value) if kind == NAME.kind else value
@@ -84,12 +85,14 @@ def _hinted(text: str) -> list[Rule]:
     return [rule for rule in RULES if _HINTS[rule.hint].search(text)]
 
 
-def _apart(found: list[Found]) -> list[Found]:
-    """Without those that overlap an earlier one."""
+def _apart(found: Iterable[Found]) -> list[Found]:
+    """In order of place, without those that overlap one that came earlier."""
     taken: list[Found] = []
     for each in found:
-        if all(each.end <= other.start or other.end <= each.start for other in taken):
-            taken.append(each)
+        at = bisect_left(taken, each)
+        before, after = taken[at - 1 : at] if at else [], taken[at : at + 1]
+        if all(other.end <= each.start for other in before) and all(each.end <= other.start for other in after):
+            taken.insert(at, each)
     return taken
 
 

@@ -11,7 +11,7 @@ _AFTER = (
 )
 """What follows a street's name in English."""
 _ENDING = (
-    r"(?:stra(?:ß|ss)e|str\.|gasse|weg|platz|allee|gata|gatan|gate|vej|gade|vägen|veien|vegen|katu|tie|straat|laan|plein"
+    r"(?:[Ss]tra(?:ß|ss)e|str\.|gasse|weg|platz|allee|gata|gatan|gate|vej|gade|vägen|veien|vegen|katu|tie|straat|laan|plein"
     r"|kuja|polku|gränd|plass|bakken|stræde|stien|utca|tér|tänav|maantee|út|põik|puiestee|[ ]u\.|[ ]tee)"
 )
 """What a street's name ends in, or is followed by, in German, Dutch, Nordic languages, Finnish, Hungarian, Estonian."""
@@ -26,6 +26,11 @@ _STATES = (
     r"|T[NX]|UT|V[AT]|W[AIVY])"
 )
 _UNIT = r"\b(?i:(?:apt|apartment|suite|ste|flat|unit|p\.? ?o\.? box|postfach)\b\.?[ ]?#?[0-9]{1,6}[A-Za-z]?)\b"
+_ALONE = (
+    r"\b(?i:(?:apt|apartment|p\.? ?o\.? box|postfach)\b\.?[ ]?#?[0-9]{1,6}[A-Za-z]?"
+    r"|suite[ ]#?(?!19|20)[0-9]{2,5}[A-Za-z]?)\b"
+)
+"""Suites and units are of software, too."""
 _ZIP = rf"\b{_STATES},?[ ][0-9]{{5}}(?:-[0-9]{{4}})?\b"
 _BRITISH = r"\b[A-Z]{1,2}[0-9][A-Z0-9]? [0-9][ABD-HJLNP-UW-Z]{2}\b"
 _TOLD_CODE = r"(?i:\b(?:zip|postal|post|pin)[ -]?(?:code)?(?: is|:)[ ]?)"
@@ -43,7 +48,10 @@ _SMALL = (
 )
 _NAMED = rf"{_CAPITAL}(?:[ ](?:{_SMALL}){{0,3}}{_CAPITAL})"
 _PLACE = rf"(?:[,\s]{{1,4}}(?:{_CAPITAL}|\({_CAPITAL}\))){{1,6}}[,\s]{{1,3}}[0-9]{{4,6}}\b"
-_TAIL = rf"(?:[,\s]{{1,4}}{_UNIT}){{0,2}}(?:{_PLACE}|[,\s]{{1,3}}{_ZIP})?"
+_TAIL = (
+    rf"(?:[ ](?:North|South|East|West|[NS][EW])\b)?(?:[,\s]{{1,4}}(?:{_UNIT}|#[ ]?[0-9]{{1,5}}[A-Z]?\b)){{0,2}}"
+    rf"(?:{_PLACE}|[,\s]{{1,3}}{_ZIP})?"
+)
 """A flat; then a town and what else is written with a capital, if a postcode ends it."""
 _GATED = tuple(
     (re.compile(hint), re.compile(pattern))
@@ -71,9 +79,9 @@ _GATED = tuple(
             _UNIT,
             rf"{_LEFT}{_NUMBER}[ ]{_NAMED}{{0,4}}(?:[ ]{_NUMBER})?[,\s]{{1,4}}{_UNIT}{_TAIL}",
         ),
-        (_UNIT, rf"{_UNIT}{_TAIL}"),
+        (_UNIT, rf"{_ALONE}{_TAIL}"),
         (_ZIP, _ZIP),
-        (_BRITISH, _BRITISH),
+        (_BRITISH, rf"(?!.{{2,5}}[0-9]GB\b){_BRITISH}"),
         (
             _MILITARY,
             rf"(?:\b(?:PSC|Unit|USNS|USS|USNV|USCGC)[ ]\w{{1,20}}(?:,?[ ]Box [0-9]{{1,5}})?\s{{1,2}})?{_MILITARY}",

@@ -21,7 +21,7 @@ PUBLIC = _words(
     mozilla.com chromium.org google.com microsoft.com apple.com adobe.com intel.com amd.com nvidia.com ibm.com
     hp.com dell.com lenovo.com samba.org openssh.com openssl.org cups.org alsa-project.org winehq.org videolan.org
     xmms.org mplayerhq.hu sourceforge.net freenode.net libera.chat virtualbox.org vmware.com pytorch.org
-    tensorflow.org huggingface.co arxiv.org doi.org nature.com britannica.com imdb.com bbc.com bbc.co.uk cnn.com
+    tensorflow.org arxiv.org doi.org nature.com britannica.com imdb.com bbc.com bbc.co.uk cnn.com
     nytimes.com reuters.com theguardian.com nasa.gov nih.gov cdc.gov who.int un.org europa.eu
     """
 )
@@ -29,7 +29,7 @@ PUBLIC = _words(
 
 NO_NAME = _words(
     """
-    i a an the this that these those there here my your his her our their its it we you he she they who what when
+    i a an the this that these those there here my your his her our their its it we you he she they who me what when
     where why how which if so and or but not no yes yeah yep nope ok okay sure please sorry thanks thank hi hello
     hey dear good great nice well fine very just also all any some every everyone everybody anyone someone nobody
     sir madam customer support team friend friends guys folks man dude sweetie honey god lord jesus christ world is

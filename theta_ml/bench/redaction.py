@@ -1,0 +1,47 @@
+"""How much of what people marked redaction finds, and how fast: rows of `theta bench corpus`.
+
+Recall and precision over presidio-research's synthetic set, by `theta_ml.privacy.measure`'s definition; speed over that
+set and over files of conversations, on one core.
+"""
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from theta_ml.bench import row
+from theta_ml.privacy.measure import Score, measure, megabytes_per_second
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+GOLD = DATA / "pii" / "presidio_synth_v2.jsonl.gz"
+NAMES = ("sgd", "topical_chat", "ubuntu_irc", "taskmaster4")
+REPEATS = 3
+TARGETS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("EMAIL", "CARD", "IBAN", "IP", "URL", "SSN"), (0.97, 0.97)),
+    "PHONE": (0.95, 0.85),
+}
+"""Least recall and precision; names, addresses and other ids are reported."""
+
+
+def redaction_rows() -> list[dict[str, Any]]:
+    """Rows: recall and precision of each type, then MB/s of each file. Files that are not at hand are left out."""
+    scores = measure(GOLD) if GOLD.exists() else {}
+    rows = [each for kind, score in scores.items() for each in _score_rows(kind, score)]
+    files = [file for file in (GOLD, *(DATA / "conversations" / f"{name}.jsonl.gz" for name in NAMES)) if file.exists()]
+    return rows + [_speed_row(file) for file in files]
+
+
+def _score_rows(kind: str, score: Score) -> list[dict[str, Any]]:
+    least = TARGETS.get(kind, (None, None))
+    return [
+        _score_row(f"redaction: {kind} {what}", value, target)
+        for what, value, target in zip(("recall", "precision"), (score.recall, score.precision), least, strict=True)
+    ]
+
+
+def _score_row(name: str, value: float, target: float | None) -> dict[str, Any]:
+    return row(name, value, "share", target=target, ok=target is None or value >= target)
+
+
+def _speed_row(file: Path) -> dict[str, Any]:
+    speed = median(megabytes_per_second(file) for _ in range(REPEATS))
+    return row(f"redaction: {file.name.partition('.')[0]}", speed, "MB/s")
