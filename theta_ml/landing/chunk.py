@@ -9,7 +9,7 @@ import psycopg
 from psycopg import errors
 
 from theta_ml.landing.conversation import Landing
-from theta_ml.landing.copying import HEADER, TRAILER
+from theta_ml.landing.copying import HEADER, TRAILER, row_end
 from theta_ml.landing.locks import share_landing
 
 MESSAGES = 20_000
@@ -33,10 +33,9 @@ class _Table:
     types: list[str]
 
 
-_CONVERSATIONS = _Table(
+_CONVERSATIONS: LiteralString = (
     "COPY conversations (conversation_id, source, language, topics, user_id, rating, model_version, occurred_at,"
-    " landed_at, batch_id) FROM STDIN (FORMAT binary)",
-    ["text", "text", "text", "text[]", "text", "float4", "text", "timestamptz", "timestamptz", "int8"],
+    " landed_at, batch_id) FROM STDIN (FORMAT binary)"
 )
 _MESSAGES: LiteralString = (
     "COPY messages (conversation_id, position, role, content, author, rating, created_at) FROM STDIN (FORMAT binary)"
@@ -87,6 +86,11 @@ class Chunk:
         self.size += len(rejected.raw)
 
     @property
+    def ids(self) -> list[str]:
+        """All that can be read in its lines."""
+        return [*self.landings, *(each.conversation_id for each in self.rejected if each.conversation_id)]
+
+    @property
     def full(self) -> bool:
         return self.messages >= MESSAGES or self.size >= BYTES or len(self.rejected) >= MESSAGES
 
@@ -133,19 +137,23 @@ def land(connection: psycopg.Connection, chunk: Chunk, batch_id: int, file: str)
 
 
 def _land(connection: psycopg.Connection, chunk: Chunk, batch_id: int, file: str) -> Landed:
-    # Whatever is recorded about these rows later (a watermark, the end of the import) is flushed to disk after them.
-    connection.execute("SET LOCAL synchronous_commit = off")
-    share_landing(connection)
-    # Later than all that has landed even where the clock was set back: a watermark taken before stays exact.
-    stamp = _one(connection.execute(_STAMP).fetchone())
-    known = {row[0] for row in connection.execute(_KNOWN, [list(chunk.landings)])}
-    rejected = _turned_away(connection, chunk)
+    with connection.pipeline():
+        # Whatever is recorded about these rows later (a watermark, the import's end) reaches the disk after them.
+        connection.execute("SET LOCAL synchronous_commit = off")
+        share_landing(connection)
+        # Later than all that has landed even where the clock was set back: a watermark taken before stays exact.
+        stamp = connection.execute(_STAMP)
+        known_rows = connection.execute(_KNOWN, [list(chunk.landings)])
+        erased_rows = connection.execute(_ERASED, [chunk.ids])
+    landed_at, known, erased = _one(stamp.fetchone()), {row[0] for row in known_rows}, {row[0] for row in erased_rows}
+    rejected = _turned_away(chunk, erased)
     # In the order of ids: two imports of the same conversations wait for each other rather than deadlock.
-    keys = sorted(chunk.landings.keys() - known - {each.conversation_id for each in rejected if each.reason == ERASED})
+    keys = sorted(chunk.landings.keys() - known - erased)
     fresh = [chunk.landings[key][1] for key in keys]
-    _copy(connection, _CONVERSATIONS, [(*landing.conversation, stamp, batch_id) for landing in fresh])
-    _copy_messages(connection, b"".join(landing.messages for landing in fresh))
-    _copy(connection, _FEEDBACK, [(*row, stamp) for landing in fresh for row in landing.feedback])
+    end = row_end(landed_at, batch_id)
+    _copy_bytes(connection, _CONVERSATIONS, b"".join(landing.conversation + end for landing in fresh))
+    _copy_bytes(connection, _MESSAGES, b"".join(landing.messages for landing in fresh))
+    _copy(connection, _FEEDBACK, [(*row, landed_at) for landing in fresh for row in landing.feedback])
     _copy(connection, _REJECTED, [(batch_id, file, *each[:3]) for each in rejected])
     messages = sum(landing.size for landing in fresh)
     counts = Counts(len(fresh), messages, chunk.duplicates + len(known), len(rejected))
@@ -153,10 +161,8 @@ def _land(connection: psycopg.Connection, chunk: Chunk, batch_id: int, file: str
     return Landed(counts, Counter(each.reason.partition(" (")[0] for each in rejected))
 
 
-def _turned_away(connection: psycopg.Connection, chunk: Chunk) -> list[Reject]:
+def _turned_away(chunk: Chunk, erased: set[str]) -> list[Reject]:
     """The rejected lines, and those of erased conversations, of which nothing is kept, broken or not."""
-    broken = {each.conversation_id for each in chunk.rejected if each.conversation_id}
-    erased = {row[0] for row in connection.execute(_ERASED, [[*chunk.landings, *broken]])}
     rejected = [
         Reject(each.line, ERASED, b"", each.conversation_id) if each.conversation_id in erased else each
         for each in chunk.rejected
@@ -165,10 +171,10 @@ def _turned_away(connection: psycopg.Connection, chunk: Chunk) -> list[Reject]:
     return rejected + [Reject(chunk.landings[key][0], ERASED, b"", key) for key in whole]
 
 
-def _copy_messages(connection: psycopg.Connection, rows: bytes) -> None:
+def _copy_bytes(connection: psycopg.Connection, table: LiteralString, rows: bytes) -> None:
     if not rows:
         return
-    with connection.cursor() as cursor, cursor.copy(_MESSAGES) as copy:
+    with connection.cursor() as cursor, cursor.copy(table) as copy:
         copy.write(HEADER + rows + TRAILER)
 
 

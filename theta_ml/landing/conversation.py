@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from theta_ml.landing.copying import message_row, row_start
+from theta_ml.landing.copying import NOTHING_MORE, conversation_row, message_more, message_row, row_start
 
-ROLES = frozenset({"system", "user", "assistant"})
+ROLES = ("system", "user", "assistant")
 MAX_TEXT_BYTES = 1_000_000
 MAX_ID = 512
 """Characters; four bytes each still fit an index entry."""
@@ -25,14 +25,15 @@ class Rejected(Exception):
 
 
 class Landing(NamedTuple):
-    """Rows of one conversation, in the column order of `chunk.py`, but for what only the transaction knows."""
+    """Rows of one conversation, in the column order of `chunk.py`."""
 
     conversation_id: str
-    conversation: tuple[Any, ...]
+    conversation: bytes
+    """A row in COPY's binary format, but for its end."""
     messages: bytes
     """Rows in COPY's binary format."""
     size: int
-    """Messages."""
+    """Number of messages."""
     feedback: list[tuple[Any, ...]]
 
 
@@ -61,7 +62,7 @@ def parse(line: bytes, defaults: Defaults) -> Landing:
     rating = _rating(record.get("rating"), "rating")
     if rating is not None:
         feedback.append((conversation_id, None, rating, None))
-    conversation = (
+    conversation = conversation_row(
         conversation_id,
         defaults.source or _name(record.get("source"), "source") or defaults.fallback_source,
         _name(record.get("language"), "language"),
@@ -133,26 +134,24 @@ def _messages(conversation_id: str, messages: list[Any]) -> tuple[list[bytes], l
     for position, message in enumerate(messages):
         if not isinstance(message, dict):
             raise Rejected("message is not an object", f"message {position}")
-        role, content, author = message.get("role"), message.get("content"), message.get("author")
-        if not isinstance(role, str) or role not in ROLES:
+        role, content = message.get("role"), message.get("content")
+        if role not in ROLES:
             raise Rejected("unknown role", f"message {position}")
         if not isinstance(content, str) or not content or content.isspace():
             raise Rejected("empty text", f"message {position}")
         text = content.encode()
         if len(text) > MAX_TEXT_BYTES:
             raise Rejected("message over 1 MB", f"message {position}")
-        created_at = message.get("created_at")
-        if created_at is not None:
-            created_at = _date(created_at, "created_at", position)
-            first = first or created_at
-        rating = message.get("rating")
-        if rating is not None:
-            rating = _rating(rating, "rating", position)
-            if role == "assistant":
-                feedback.append((conversation_id, position, rating, created_at))
-        if author is not None:
-            author = _name(author, "author")
-        rows.append(message_row(start, position, role, text, author, rating, created_at))
+        if len(message) == 2:
+            rows.append(message_row(start, position, role, text) + NOTHING_MORE)
+            continue
+        author = _name(message.get("author"), "author")
+        rating = _rating(message.get("rating"), "rating", position)
+        created_at = _date(message.get("created_at"), "created_at", position)
+        first = first or created_at
+        if rating is not None and role == "assistant":
+            feedback.append((conversation_id, position, rating, created_at))
+        rows.append(message_row(start, position, role, text) + message_more(author, rating, created_at))
     return rows, feedback, first
 
 
