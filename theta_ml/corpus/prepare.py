@@ -141,7 +141,7 @@ def _texts(from_where: Sequence[Source]) -> Iterator[str]:
     left = TOKENIZER_BYTES
     for source in sorted(from_where, key=lambda source: -source.weight):
         for reading in source.read() if source.weight else ():
-            batch = clean(reading.batch).batch
+            batch = clean(reading.batch, Rules(samples=0)).batch
             batch = batch.keep(batch.conversations["split"] == "train")
             left -= batch.text_bytes
             yield from batch.messages["content"]

@@ -33,8 +33,6 @@ STAGE = "pack"
 VERSION = 1
 """Raised when the same content would be packed differently."""
 SPLITS = ("train", "validation")
-SAMPLES = 3
-"""Kept of each step and reason."""
 DROPPED = "dropped.npy"
 DROP = np.dtype([("conversation", "<u4"), ("reason", "u1")])
 """A conversation that was packed for nothing or never: its number in the unit, and an index into REASONS."""
@@ -170,7 +168,7 @@ def _add(reading: Reading, terms: Terms, spool: Spool, seen: _Seen) -> None:
         spool.reject(rejected)
         seen.rejected.update(rejected["reason"].to_list())
     seen.changed.update(cleaned.changed)
-    seen.samples.extend(cleaned.samples)
+    seen.samples = fewest([*seen.samples, *cleaned.samples], terms.rules.samples)
     if len(cleaned.batch.conversations):
         _spool(cleaned.batch, terms, spool, seen)
 
@@ -250,5 +248,5 @@ def _describe(
         loss_tokens={split: int(table["loss_tokens"].sum()) for split, table in of_split.items()},
         text_bytes=seen.text_bytes,
         changed=dict(sorted(seen.changed.items())),
-        samples=fewest(seen.samples, SAMPLES),
+        samples=seen.samples,
     )
