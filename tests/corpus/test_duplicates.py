@@ -155,6 +155,18 @@ def test_of_a_chain_those_leave_that_copy_what_stays(
     assert found.reason.tolist() == [reason] * len(left)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_what_is_absent_counts_for_nothing(seed: int) -> None:
+    marked, items = _random(seed)
+    absent = np.random.default_rng(seed).random(len(items.split)) < 0.3
+    number = np.flatnonzero(~absent)
+    rest = Marks(marked.fingerprints[number], marked.signatures[number])
+    alone = find(_items(rest, items.split[number], items.rank[number], []))
+    found = find(replace(items, absent=absent))
+    assert _equal(found, Copies(number[alone.item], alone.reason, number[alone.original]))
+
+
 def test_an_exact_copy_of_a_copy_of_a_test_conversation_is_one_too() -> None:
     marked = _of_numbers((1, 0, 100), (2, 0, 100), count=3)
     marked.fingerprints[2] = marked.fingerprints[1]

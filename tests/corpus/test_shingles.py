@@ -52,9 +52,10 @@ def test_grams_are_runs_of_words(texts: list[list[str]], size: int) -> None:
 
 def test_a_text_longer_than_a_block_is_hashed_like_a_short_one() -> None:
     long = "again and " * (shingles._BLOCK // 5)
-    found = words_of(pl.Series(["again", long, "and"]))
-    again, *rest, last = found.hashes.tolist()
-    assert set(rest[::2]) == {again} and set(rest[1::2]) == {last}
+    found = words_of(pl.Series(["again", long, "", "x" * (shingles._BLOCK + 1), "and"]))
+    assert np.diff(found.starts)[:3].tolist() == [1, shingles._BLOCK // 5 * 2, 0]
+    again, *rest = found.hashes[: found.starts[2]].tolist()
+    assert set(rest[::2]) == {again} and set(rest[1::2]) == {int(found.hashes[-1])}
 
 
 def test_fingerprints_differ_only_with_more_than_case_and_white_space() -> None:

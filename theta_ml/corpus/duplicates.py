@@ -42,8 +42,8 @@ class Items:
     split: NDArray[np.uint8]
     """(items,): TEST, VALIDATION or TRAIN."""
     rank: NDArray[np.uint32]
-    """(items,): 0, 1, ... in some order; what comes first stays. Older month first, then conversation id, so that the
-    outcome does not depend on the order of the units."""
+    """(items,): different numbers, below 2^30; the smaller stays. Older month first, then conversation id, so that
+    the outcome does not depend on the order of the units."""
     absent: NDArray[np.bool_] | None = None
     """(items,): those that are out already; they are compared with nothing."""
 
@@ -75,8 +75,10 @@ class _Search:
         self.bands = Bands(folder, items.signatures, items.fingerprints)
         count = self.bands.items
         assert len(items.split) == len(items.rank) == count, "one split and one rank for each item"
+        assert items.absent is None or len(items.absent) == count, "each item is absent or not"
         self.held_out = items.split == TEST
-        self.priority = items.rank.astype(np.uint32) + items.split.astype(np.uint32) * np.uint32(count)
+        span = int(items.rank.max(initial=0)) + 1
+        self.priority = items.rank.astype(np.uint32) + items.split.astype(np.uint32) * np.uint32(span)
         """What has the smaller one stays."""
         self.alive = np.ones(count, np.bool_) if items.absent is None else ~items.absent
         self.original = np.full(count, _NOBODY, np.int32)
