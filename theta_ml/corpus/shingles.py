@@ -20,7 +20,7 @@ _U64 = np.uint64
 _BASE = 0x9E3779B97F4A7C15
 """Odd, so that it has an inverse modulo 2^64: a word's hash does not depend on where in the batch it stands."""
 _SALT = 0xD6E8FEB86659FD93
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18
 """Bytes that are hashed at a time: some ten numbers of 8 bytes are held for each."""
 _OTHER_THAN_WORDS = r"[^\p{L}\p{N}\p{M}]+"
 _WITHOUT_SPACES = r"([\p{Han}\p{Hiragana}\p{Katakana}])"
