@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,7 +37,7 @@ class Reader:
         with _faults(), self._reader.cursor() as cursor:
             cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": _FETCH_BYTES})
             cursor.execute(text)
-            yield from cursor.fetch_record_batch()
+            yield from _ahead(cursor.fetch_record_batch())
 
 
 @contextmanager
@@ -50,6 +51,15 @@ def arrow_reader(connection: psycopg.Connection) -> Iterator[Reader]:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             cursor.execute(psycopg.ClientCursor(connection).mogrify("SET TRANSACTION SNAPSHOT %s", exported))
         yield Reader(connection, reader)
+
+
+def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The next batch is fetched while one is worked on: Postgres and we do not wait for each other."""
+    with ThreadPoolExecutor(1, "fetching") as pool:
+        fetching = pool.submit(next, batches, None)
+        while (batch := fetching.result()) is not None:
+            fetching = pool.submit(next, batches, None)
+            yield batch
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from io import BytesIO
 from typing import NamedTuple
 
 import polars as pl
@@ -69,7 +70,9 @@ def _piece(rows: dict[str, pa.Array], key: bytes | None) -> Piece:
         "messages": as_lists(messages, rows["contents"], pa.list_(messages.type)),
     }
     frame = pl.DataFrame(pl.from_arrow(pa.table(_present(conversations))))
-    return Piece(frame.write_ndjson().encode(), len(frame), len(messages))
+    lines = BytesIO()
+    frame.write_ndjson(lines)
+    return Piece(lines.getvalue(), len(frame), len(messages))
 
 
 def _messages(rows: dict[str, pa.Array], key: bytes | None) -> pa.StructArray:
