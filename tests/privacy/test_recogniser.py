@@ -1,4 +1,4 @@
-"""A token-classification model adds what rules do not find; a tiny one whose head is set by hand stands for a real one."""
+"""A token-classification model adds what rules do not find; here a tiny one, its weights set by hand."""
 
 from pathlib import Path
 
@@ -34,7 +34,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = ["O", "B-PER", "I-PER", "B-LOC"]
     config = BertConfig(
         vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=1, intermediate_size=16,
-        max_position_embeddings=32, id2label=dict(enumerate(labels)), label2id={name: n for n, name in enumerate(labels)},
+        max_position_embeddings=32, id2label=dict(enumerate(labels)),
+        label2id={name: number for number, name in enumerate(labels)},
     )  # fmt: skip
     classifier = BertForTokenClassification(config)
     with torch.no_grad():
