@@ -9,25 +9,50 @@ from statistics import median
 from typing import Any
 
 from theta_ml.bench import row
+from theta_ml.bench.secrets import HARMLESS, SECRETS
 from theta_ml.privacy.measure import Score, measure, megabytes_per_second
+from theta_ml.privacy.redaction import Redactor
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 GOLD = DATA / "pii" / "presidio_synth_v2.jsonl.gz"
 NAMES = ("sgd", "topical_chat", "ubuntu_irc", "taskmaster4")
 REPEATS = 3
 TARGETS: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("EMAIL", "CARD", "IBAN", "IP", "URL", "SSN"), (0.97, 0.97)),
+    **dict.fromkeys(("EMAIL", "CARD", "IBAN", "IP", "URL", "SSN", "SECRET"), (0.97, 0.97)),
     "PHONE": (0.95, 0.85),
 }
 """Least recall and precision; names, addresses and other ids are reported."""
 
 
-def redaction_rows() -> list[dict[str, Any]]:
-    """Rows: recall and precision of each type, then MB/s of each file. Files that are not at hand are left out."""
-    scores = measure(GOLD) if GOLD.exists() else {}
-    rows = [each for kind, score in scores.items() for each in _score_rows(kind, score)]
-    files = [file for file in (GOLD, *(DATA / "conversations" / f"{name}.jsonl.gz" for name in NAMES)) if file.exists()]
-    return rows + [_speed_row(file) for file in files]
+def redaction_rows(model: str | None = None) -> list[dict[str, Any]]:
+    """Rows: recall and precision of each type, secrets on a set of our own, then MB/s of each file.
+
+    With `model` (a folder or a hub id of a token-classification model), names and addresses once more with it. Files
+    that are not at hand are left out.
+    """
+    rows = _secret_rows()
+    if GOLD.exists():
+        rows += [each for kind, score in measure(GOLD).items() for each in _score_rows(kind, score)]
+        rows += _recogniser_rows(model) if model else []
+    files = (GOLD, *(DATA / "conversations" / f"{name}.jsonl.gz" for name in NAMES))
+    return rows + [_speed_row(file) for file in files if file.exists()]
+
+
+def _secret_rows() -> list[dict[str, Any]]:
+    """A secret is found if its telling part is gone; a find is right if it is not in a harmless text."""
+    gone = sum(secret not in Redactor().redact(text) for text, secret in SECRETS.items())
+    wrong = sum(Redactor().redact(text) != text for text in HARMLESS)
+    return _score_rows("SECRET", Score(len(SECRETS), gone, gone + wrong, gone))
+
+
+def _recogniser_rows(model: str) -> list[dict[str, Any]]:
+    from theta_ml.privacy.recogniser import TokenClassifier
+
+    recogniser = TokenClassifier(model)
+    scores = measure(GOLD, lambda text: Redactor().find(text, None, recogniser.find([text])[0]))
+    return [
+        each for kind in ("NAME", "ADDRESS") for each in _score_rows(f"{kind} with {Path(model).name}", scores[kind])
+    ]
 
 
 def _score_rows(kind: str, score: Score) -> list[dict[str, Any]]:
