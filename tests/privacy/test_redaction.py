@@ -89,6 +89,8 @@ def test_look_alikes_and_invisible_characters(text: str, redacted: str) -> None:
         ("2 Ways to Drive 5 Places in 3 Courts", "2 Ways to Drive 5 Places in 3 Courts"),
         ("my P4 2GB box, a 500 MB disk, 4096 2006-02-19 04:30", "my P4 2GB box, a 500 MB disk, 4096 2006-02-19 04:30"),
         ("6881-6999, kernel 2.6.28.10, 137027837952 bytes", "6881-6999, kernel 2.6.28.10, 137027837952 bytes"),
+        ("30000-4000=26000, (50000 - 1000), 200 - 35 - 141", "30000-4000=26000, (50000 - 1000), 200 - 35 - 141"),
+        ("(202-555-0117) or (+44) 20 7946 0123", "([PHONE_1]) or [PHONE_2]"),
         ("at 11 am tomorrow, 2 for 1234567 points", "at 11 am tomorrow, 2 for 1234567 points"),
         ("my site is http://ann.example.net/~ann and www.lee.de.", "my site is [URL_1] and [URL_2]."),
         ("see https://help.ubuntu.com/community/Wine (or https://x.io/a_(b))",

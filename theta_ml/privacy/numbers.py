@@ -15,9 +15,11 @@ _ISSUER = re.compile(
 """First digits and lengths that issuers use (ISO/IEC 7812); neither a time in milliseconds nor most bar codes."""
 _CARD = re.compile(r"(?<![0-9.+])[0-9](?:[ -]?[0-9]){11,18}(?![0-9])")
 _PHONE = re.compile(
-    r"(?<![\w.$€£#/:+-])(?<![0-9],)(?:\+|\(\+?)?[0-9][0-9(). -]{5,22}[0-9](?:x[0-9]{1,6})?(?![\w%]|[.,:/-][0-9])"
+    r"(?<![\w.$€£#/:+=<>*-])(?<![0-9],)(?:\+|\(\+?(?=[0-9]{1,5}\)))?[0-9][0-9(). -]{5,22}[0-9](?:x[0-9]{1,6})?"
+    r"(?![\w%]|[.,:/-][0-9]| ?[=*<])"
     r"(?! ?(?:[kKMGT]?i?[bB](?:ytes?)?|sectors?|blocks?|cylinders|inodes|files|ms|px|packets|dollars|euros|people)\b)"
 )
+"""Digits in groups, no part of a longer number, a sum, a price, a path; and no count of anything."""
 _CALLED = re.compile(
     r"(?i)phone|\btel\b|telefon|call|mobile|cell|\bfax|contact|desk|office|\btext|sms|dial|reach|answer|number"
 )
@@ -107,6 +109,8 @@ def _is_phone(digits: str, shown: str) -> bool:
         return False
     if len(sizes) == 1:
         return (len(digits) == 10 and digits[0] > "1") or (len(digits) == 11 and digits[0] == "1")
+    if " - " in number or ("-" in number and max(sizes) > 4 and not number.startswith("0")):
+        return False  # a difference
     if "." in number:
         return sizes in ([3, 3, 4], [1, 3, 3, 4], [2, 2, 2, 2, 2])
     return (

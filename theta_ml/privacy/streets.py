@@ -28,12 +28,12 @@ _STATES = (
 _UNIT = r"\b(?i:(?:apt|apartment|suite|ste|flat|unit|p\.? ?o\.? box|postfach)\b\.?[ ]?#?[0-9]{1,6}[A-Za-z]?)\b"
 _ALONE = (
     r"\b(?i:(?:apt|apartment|p\.? ?o\.? box|postfach)\b\.?[ ]?#?[0-9]{1,6}[A-Za-z]?"
-    r"|suite[ ]#?(?!19|20)[0-9]{2,5}[A-Za-z]?)\b"
+    r"|suite[ ]#?(?!19|20)[0-9]{2,5}[A-Za-z]?)\b(?![.,]?[0-9*])"
 )
 """Suites and units are of software, too."""
 _ZIP = rf"\b{_STATES},?[ ][0-9]{{5}}(?:-[0-9]{{4}})?\b"
 _BRITISH = r"\b[A-Z]{1,2}[0-9][A-Z0-9]? [0-9][ABD-HJLNP-UW-Z]{2}\b"
-_TOLD_CODE = r"(?i:\b(?:zip|postal|post|pin)[ -]?(?:code)?(?: is|:)[ ]?)"
+_TOLD_CODE = r"(?i:\b(?:zip(?:[ -]?code)?|(?:postal|post|pin)[ -]?code)(?: is|:)[ ]?)"
 _MILITARY = r"\b(?:APO|FPO|DPO),? A[AEP][ ][0-9]{5}\b"
 _LOWER = r"(?:street|avenue|road|boulevard|lane|ave|blvd)\b"
 _HINT = rf"{_AFTER}|[a-z] {_LOWER}|{_ENDING}[ ][0-9]|{_BEFORE}[ ]|{_UNIT}|{_ZIP}|{_BRITISH}|{_TOLD_CODE}|{_MILITARY}"
@@ -62,7 +62,10 @@ _GATED = tuple(
             rf"{_LEFT}{_NUMBER}[ ]"
             rf"(?:(?:[0-9]{{1,3}}(?:st|nd|rd|th)|(?:{_SMALL}){{0,2}}{_CAPITAL})[ ]){{1,4}}?{_AFTER}(?![\w-]){_TAIL}",
         ),
-        (rf"[a-z] {_LOWER}", rf"{_LEFT}[0-9]{{2,5}} (?!(?:mile|hour|minute|block)s?\b)[a-z]{{3,20}} {_LOWER}{_TAIL}"),
+        (
+            rf"[a-z] {_LOWER}",
+            rf"{_LEFT}[0-9]{{3,5}} (?!(?:more|other|new|mile|hour|minute|block)s?\b)[a-z]{{3,20}} {_LOWER}{_TAIL}",
+        ),
         # Lange Straße 12, 6750 Koskikatu 25
         (
             rf"{_ENDING}[ ][0-9]",
