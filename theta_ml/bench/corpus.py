@@ -16,6 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import click
 import psycopg
 
 from theta_ml.bench import row
@@ -41,6 +42,9 @@ def bench_corpus() -> list[dict[str, Any]]:
     from theta_ml.bench.landing import landing_rows
     from theta_ml.bench.redaction import redaction_rows
 
+    for file in FILES:
+        if not (FOLDER / f"{file}.jsonl.gz").exists():
+            raise click.ClickException(f"needs the real conversations {FOLDER / file}.jsonl.gz")
     with own_folder() as folder, _one_core(), server(folder) as url:
         tokenizer = _land(url, folder)
         runs: dict[str, list[dict[str, Any]]] = {"ours": [], "usual": []}
@@ -140,8 +144,9 @@ def _grow(url: str, tenths: int) -> None:
     """Copies the conversations until there are tenths/10 times as many, under other ids and in other words."""
     with psycopg.connect(url) as connection:
         for copy in range(1, -(-tenths // 10)):
-            values = {"prefix": f"{copy}-", "letters": _LETTERS, "others": _LETTERS[copy:] + _LETTERS[:copy]}
-            values["share"] = min(10, tenths - 10 * copy)
+            others = _LETTERS[copy:] + _LETTERS[:copy]
+            share = min(10, tenths - 10 * copy)
+            values = {"prefix": f"{copy}-", "letters": _LETTERS, "others": others, "share": share}
             connection.execute(_COPY_CONVERSATIONS, values)
             connection.execute(_COPY_MESSAGES, values)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,19 +61,20 @@ class Clock:
 def ours(job: Job, clock: Clock) -> dict[str, int]:
     """The stages `snapshot` and `prepare`, as an Airflow task runs them, with everything on."""
     from theta_ml.champion import Champion
-    from theta_ml.corpus import drops, prepare, shapes, unit
+    from theta_ml.corpus import duplicates, minhash, prepare, shapes, unit
+    from theta_ml.corpus.spec import PrepareSpec
     from theta_ml.events import Events
-    from theta_ml.landing import arrow, snapshot
+    from theta_ml.landing import parquet, snapshot
     from theta_ml.settings import Settings
     from theta_ml.stage import run_stage
     from theta_ml.store import Store
 
-    clock.watch(arrow, "redact", "  redaction")
+    clock.watch(parquet, "redact", "  redaction")
     for name, stage in (("clean", "  cleaning"), ("_pieces", "  tokens"), ("write_shard", "  packing")):
         clock.watch(unit, name, stage)
-    clock.watch(unit.minhash, "marks", "  signatures")
-    clock.watch(unit.duplicates, "find", "  duplicates")
-    clock.watch(drops, "drop_lists", "  drop list")
+    clock.watch(minhash, "marks", "  signatures")
+    clock.watch(duplicates, "find", "  duplicates")
+    clock.watch(prepare, "drop_lists", "  drop list")
     shapes.SHAPES["bench"] = shapes.CorpusShape(65_536, job.max_length)
     settings = Settings(home=Path(job.home), database_url=job.url)  # type: ignore[arg-type]
     store = Store(settings.artifacts, settings.home / "cache")
@@ -81,7 +83,7 @@ def ours(job: Job, clock: Clock) -> dict[str, int]:
     with Events("bench") as events:
         with clock.stage("snapshot"):
             frozen = run_stage(snapshot.STAGE, snapshot.SnapshotSpec(job.month), [], "bench", settings, events)
-        spec = prepare.PrepareSpec(job.month, "bench", champion, datasets="none")
+        spec = PrepareSpec(job.month, "bench", champion, datasets="none")
         with clock.stage("prepare"):
             packed = run_stage(prepare.STAGE, spec, [frozen.uri, *checks], "bench", settings, events)
     corpus = store.open(packed.uri).document["value"]
@@ -120,7 +122,7 @@ def usual(job: Job, clock: Clock) -> dict[str, int]:
     tokenizer = AutoTokenizer.from_pretrained(job.tokenizer, local_files_only=True)
 
     def encode(batch: dict[str, Any]) -> dict[str, Any]:
-        encoded = tokenizer.apply_chat_template(
+        encoded: Any = tokenizer.apply_chat_template(
             batch["messages"], tokenize=True, return_dict=True, return_assistant_tokens_mask=True
         )
         return {"input_ids": encoded["input_ids"], "assistant_masks": encoded["assistant_masks"]}
@@ -133,7 +135,12 @@ def usual(job: Job, clock: Clock) -> dict[str, int]:
         packed.save_to_disk(str(Path(job.home) / "packed"))
     tokens = sum(map(len, packed["input_ids"]))
     texts = [message["content"] for messages in conversations for message in messages]
-    return {"text_bytes": sum(len(t.encode()) for t in texts), "messages": len(texts), "rows": len(packed), "tokens": tokens}
+    return {
+        "text_bytes": sum(len(t.encode()) for t in texts),
+        "messages": len(texts),
+        "rows": len(packed),
+        "tokens": tokens,
+    }
 
 
 def _fetched(job: Job) -> list[list[dict[str, str]]]:
@@ -160,10 +167,10 @@ def _without_copies(conversations: list[list[dict[str, str]]]) -> list[list[dict
     from datasketch import MinHash, MinHashLSH
 
     index = MinHashLSH(THRESHOLD, PERMUTATIONS, params=(BANDS, PERMUTATIONS // BANDS))
-    kept = []
+    kept: list[list[dict[str, str]]] = []
     for number, messages in enumerate(conversations):
         words = [word for message in messages for word in message["content"].lower().split()]
-        grams = {f"{a} {b}".encode() for a, b in zip(words, words[1:], strict=False)} or {" ".join(words).encode()}
+        grams = {f"{a} {b}".encode() for a, b in pairwise(words)} or {" ".join(words).encode()}
         signature = MinHash(PERMUTATIONS)
         signature.update_batch(grams)
         if not index.query(signature):
@@ -173,7 +180,7 @@ def _without_copies(conversations: list[list[dict[str, str]]]) -> list[list[dict
 
 
 def _main(who: str, job: Job) -> None:
-    from theta_ml.bench.landing import _peak_bytes as peak_bytes
+    from theta_ml.bench.landing_work import peak_bytes
 
     clock = Clock()
     started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -27,10 +28,11 @@ class Limits:
     """Ids of conversations that were erased and might still stand in a dataset's file."""
 
 
-def drop_lists(units: Sequence[OpenUnit], limits: Limits) -> list[NDArray[np.void]]:
+def drop_lists(units: Sequence[OpenUnit], limits: Limits, folder: Path) -> list[NDArray[np.void]]:
     """For each unit, (conversations,) of DROP: those that it holds and the corpus must not show, ascending.
 
     What the unit itself has dropped is not repeated. Of copies, the one of the older month stays, and a dataset's goes.
+    Temporary files go below `folder`.
     """
     columns = ["conversation_id", "user_id", "split", "tier"]
     tables = [unit.conversations(columns) for unit in units]
@@ -41,7 +43,7 @@ def drop_lists(units: Sequence[OpenUnit], limits: Limits) -> list[NDArray[np.voi
     if not limits.disliked:
         disliked = (every["tier"] == TIERS.index("disliked")) & every["split"].is_in(SPLITS)
         _mark(reasons, disliked.to_numpy() & ~absent, "disliked")
-    _mark_copies(reasons, units, every, absent)
+    _mark_copies(reasons, units, every, absent, folder)
     learned = (every["split"] == "train").to_numpy() & ~absent & (reasons == _NOT_DROPPED)
     order = np.concatenate([order_of(unit.fingerprints()) for unit in units])[learned]
     learned[learned] = over_share(every["user_id"].filter(pl.Series(learned)), order, limits.user_share)
@@ -60,7 +62,7 @@ def _absent(units: Sequence[OpenUnit], tables: Sequence[pl.DataFrame]) -> NDArra
 
 
 def _mark_copies(
-    reasons: NDArray[np.uint8], units: Sequence[OpenUnit], every: pl.DataFrame, absent: NDArray[np.bool_]
+    reasons: NDArray[np.uint8], units: Sequence[OpenUnit], every: pl.DataFrame, absent: NDArray[np.bool_], folder: Path
 ) -> None:
     gone = absent | (reasons != _NOT_DROPPED)
     items = duplicates.Items(
@@ -70,7 +72,7 @@ def _mark_copies(
         np.arange(len(every), dtype=np.uint32),
         gone,
     )
-    copies = duplicates.find(items)
+    copies = duplicates.find(items, folder)
     reasons[copies.item] = copies.reason
 
 

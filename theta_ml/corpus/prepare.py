@@ -80,7 +80,7 @@ def prepare(spec: PrepareSpec, inputs: Inputs, work: Work) -> PackedCorpus:
     items = Contamination.load(Path(spec.benchmarks)) if spec.benchmarks else None
     units = _units(from_where, Terms(Encoder(tokenizer), max_length, Rules(), items), work)
     limits = Limits(spec.user_share, spec.disliked_weight > 0, frozenset(erased_ids(work.settings)))
-    dropped = drop_lists(units, limits)
+    dropped = drop_lists(units, limits, work.path)
     _save_drops(dropped, work.path)
     epochs = {split: _epoch(spec, from_where, units, dropped, split, work.path) for split in SPLITS}
     learned = [taken(unit, drops["conversation"]) for unit, drops in zip(units, dropped, strict=True)]

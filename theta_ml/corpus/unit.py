@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from theta_ml.corpus import cleaning, duplicates, feedback, minhash
+from theta_ml.corpus import cleaning, duplicates, feedback, minhash, shingles
 from theta_ml.corpus.arrays import open_array
 from theta_ml.corpus.batch import Batch
 from theta_ml.corpus.cleaning import Rules, Sample, clean, fewest
@@ -174,11 +174,12 @@ def _add(reading: Reading, terms: Terms, spool: Spool, seen: _Seen) -> None:
 
 
 def _spool(batch: Batch, terms: Terms, spool: Spool, seen: _Seen) -> None:
+    said = shingles.words(batch)
     if terms.contamination:
-        held = np.flatnonzero(terms.contamination.check(batch).to_numpy())
+        held = np.flatnonzero(terms.contamination.check(batch, said).to_numpy())
         seen.benchmark.append((held + spool.conversations).astype(np.uint32))
     described = batch.conversations.with_columns(tier=pl.Series(feedback.tiers(batch)))
-    spool.add(described, _pieces(batch, terms), minhash.marks(batch))
+    spool.add(described, _pieces(batch, terms), minhash.marks(batch, said))
 
 
 def _pieces(batch: Batch, terms: Terms) -> Pieces:

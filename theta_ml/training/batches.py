@@ -48,4 +48,5 @@ def make_batch(rows: Rows, chosen: NDArray[np.int64]) -> Batch:
     """Reads the rows from the memory maps. There is no attention mask: the model tells documents apart by position."""
     taken = rows.take(chosen)
     tokens = torch.from_numpy(taken.tokens.astype(np.int64))
-    return Batch(tokens, torch.from_numpy(taken.positions), tokens.masked_fill(~torch.from_numpy(taken.learned), IGNORED))
+    labels = tokens.masked_fill(~torch.from_numpy(taken.learned), IGNORED)
+    return Batch(tokens, torch.from_numpy(taken.positions), labels)

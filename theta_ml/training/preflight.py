@@ -79,7 +79,9 @@ def preflight(spec: PreflightSpec, inputs: Inputs, work: Work) -> PreflightRepor
     preset, device = find_preset(spec.preset), pick_device()
     begun = start(preset, spec.champion, corpus, folder, spec.seed, work.store)
     count = parameters(begun.model)
-    trial = try_out(begun.model, open_rows(inputs.artifact("prepare"), "train", work.store), preset.recipe.rate_scratch, spec.seed)
+    trial = try_out(
+        begun.model, open_rows(inputs.artifact("prepare"), "train", work.store), preset.recipe.rate_scratch, spec.seed
+    )
     plan = Plan.of(preset.recipe, corpus.sequences["train"], begun.peak)
     tokens = plan.steps * preset.recipe.rows_per_step * corpus.max_length
     rate = trial.tokens_per_second if device.type == "cpu" else GPU_FLOPS / (6 * count)
