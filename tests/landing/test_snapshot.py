@@ -228,6 +228,16 @@ def write_plainly(connection: psycopg.Connection, path: Path) -> Counter[str]:
     return counts
 
 
+def test_a_conversation_of_nine_megabytes_is_a_row_like_others(landing: Landing) -> None:
+    said = [{"role": "user", "content": f"{number} " + "word שלום 🦜 " * 50_000} for number in range(9)]
+    landing.land(record(1), json.dumps(record(2, messages=said), ensure_ascii=False).encode(), record(3))
+    snapshot, path = landing.snapshot("2026-02")
+    assert ids(path) == ["c00001", "c00002", "c00003"]
+    large = read_months(path).column("messages")[1].as_py()
+    assert [each["content"] for each in large] == [each["content"] for each in said]
+    assert snapshot.text_bytes > 8_500_000
+
+
 def test_an_erasure_changes_the_key_and_hides_what_was_erased(landing: Landing) -> None:
     landing.land(record(1), record(2))
     before = landing.run(SnapshotSpec("2026-02"), "r1")
