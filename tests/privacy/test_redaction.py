@@ -11,6 +11,7 @@ from theta_ml.privacy.redaction import Redactor
     ("text", "redacted"),
     [
         ("write to Ann.Lee+x@mail.example.co.uk.", "write to [EMAIL_1]."),
+        ("a@b.de4111 1111 1111 1111", "[EMAIL_1][CARD_1]"),
         ("a@b.de or c@d.de or A@B.de", "[EMAIL_1] or [EMAIL_2] or [EMAIL_1]"),
         ("card 4111 1111 1111 1111, not 4111 1111 1111 1112", "card [CARD_1], not 4111 1111 1111 1112"),
         ("IBAN DE89 3704 0044 0532 0130 00 is mine", "IBAN [IBAN_1] is mine"),

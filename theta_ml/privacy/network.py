@@ -29,7 +29,7 @@ _OWN_HOST = re.compile(
     r"(?:^|\.)(?:paste|pastebin|people|blogs?)\.|(?:drive|docs|sites|calendar|meet|mail|plus|photos|groups)\.google\.",
     re.IGNORECASE,
 )
-_EMAIL = re.compile(r"(?<![\w.+-])[\w.+'-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}\b")
+_EMAIL = re.compile(r"(?<![\w.+-])[\w.+'-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![^\W\d_])")
 _IPV4 = re.compile(r"(?<![\w.-])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w]|\.[0-9])")
 _VERSIONED = re.compile(r"(?i)\b(?:version|ver|v|rev|release|firmware|kernel|build|driver)[ .:]{1,2}$")
 _IPV6 = re.compile(
