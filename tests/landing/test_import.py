@@ -159,10 +159,11 @@ def test_what_was_erased_is_turned_away_and_nothing_of_it_kept(database_url: str
     with psycopg.connect(database_url) as connection:
         connection.execute("INSERT INTO erasures (scope, subject, actor) VALUES ('conversation', 'c00001', 'test')")
         connection.execute("INSERT INTO erased_conversations (conversation_id, erasure_id) VALUES ('c00001', 1)")
-    broken = [record(1, messages=[USER | {"content": " "}]), record(3, rating="good"), b'{"id": "a\\u0000"}']
+    torn = json.dumps(record(1)).encode()[:-20]
+    broken = [record(1, messages=[USER | {"content": " "}]), record(3, rating="good"), b'{"id": "a\\u0000"}', torn]
     result = land(database_url, write(tmp_path / "a.jsonl", [record(1), record(2), *broken]))
-    assert (result.counts.conversations, result.counts.messages, result.counts.rejected) == (1, 2, 4)
-    assert result.reasons == {"erased": 2, "rating is not a number": 1, "NUL byte": 1}
+    assert (result.counts.conversations, result.counts.messages, result.counts.rejected) == (1, 2, 5)
+    assert result.reasons == {"erased": 3, "rating is not a number": 1, "NUL byte": 1}
     with psycopg.connect(database_url) as connection:
         kept = connection.execute("SELECT line, reason, length(raw) > 0 FROM rejected_rows ORDER BY line").fetchall()
         landed = connection.execute("SELECT conversation_id FROM conversations").fetchall()
@@ -171,6 +172,7 @@ def test_what_was_erased_is_turned_away_and_nothing_of_it_kept(database_url: str
         (3, "erased", False),
         (4, "rating is not a number (rating)", True),
         (5, "NUL byte", True),
+        (6, "erased", False),
     ]
     assert landed == [("c00002",)]
 

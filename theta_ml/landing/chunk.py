@@ -57,8 +57,8 @@ class Reject(NamedTuple):
     reason: str
     raw: bytes
     """The line as it was, or its beginning."""
-    conversation_id: str | None
-    """Where one can be read in it."""
+    ids: list[str]
+    """What may be its id."""
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Chunk:
     @property
     def ids(self) -> list[str]:
         """All that can be read in its lines."""
-        return [*self.landings, *(each.conversation_id for each in self.rejected if each.conversation_id)]
+        return [*self.landings, *(each for rejected in self.rejected for each in rejected.ids)]
 
     @property
     def full(self) -> bool:
@@ -164,11 +164,10 @@ def _land(connection: psycopg.Connection, chunk: Chunk, batch_id: int, file: str
 def _turned_away(chunk: Chunk, erased: set[str]) -> list[Reject]:
     """The rejected lines, and those of erased conversations, of which nothing is kept, broken or not."""
     rejected = [
-        Reject(each.line, ERASED, b"", each.conversation_id) if each.conversation_id in erased else each
-        for each in chunk.rejected
+        each if erased.isdisjoint(each.ids) else Reject(each.line, ERASED, b"", each.ids) for each in chunk.rejected
     ]
     whole = sorted(chunk.landings.keys() & erased)
-    return rejected + [Reject(chunk.landings[key][0], ERASED, b"", key) for key in whole]
+    return rejected + [Reject(chunk.landings[key][0], ERASED, b"", [key]) for key in whole]
 
 
 def _copy_bytes(connection: psycopg.Connection, table: LiteralString, rows: bytes) -> None:

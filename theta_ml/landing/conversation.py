@@ -1,5 +1,6 @@
 """A line of messages JSONL as rows of the landing tables, or the reason why it is none."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ MAX_TEXT_BYTES = 1_000_000
 MAX_ID = 512
 """Characters; four bytes each still fit an index entry."""
 MAX_NAME = 256
+_ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.){1,4096}")')
 _BLANK = frozenset(("", None))
 _PLAUSIBLE = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 
@@ -75,14 +77,15 @@ def parse(line: bytes, defaults: Defaults) -> Landing:
     return Landing(conversation_id, conversation, b"".join(rows), len(rows), feedback)
 
 
-def rough_id(line: bytes) -> str | None:
-    """The id of a line that is no conversation, where one can be read in it."""
-    try:
-        record = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    conversation_id = record.get("id") if isinstance(record, dict) else None
-    return conversation_id if isinstance(conversation_id, str) and "\x00" not in conversation_id else None
+def rough_ids(line: bytes) -> list[str]:
+    """What may be the id of a line that is no conversation, whole or torn."""
+    found = []
+    for quoted in _ID.findall(line):
+        try:
+            found.append(orjson.loads(quoted))
+        except orjson.JSONDecodeError:
+            continue
+    return [each for each in found if "\x00" not in each]
 
 
 def _decode(line: bytes) -> dict[str, Any]:

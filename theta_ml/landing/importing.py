@@ -7,7 +7,7 @@ that the checks cost next to nothing.
 import os
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, Self
 import psycopg
 
 from theta_ml.landing.chunk import Chunk, Counts, Landed, Reject, land
-from theta_ml.landing.conversation import Defaults, Rejected, parse, rough_id
+from theta_ml.landing.conversation import Defaults, Rejected, parse, rough_ids
 from theta_ml.landing.lines import KEPT_BYTES, MAX_LINE_BYTES, Line, LineFile, UnreadableFile
 
 Progress = Callable[[int, int, int], None]
@@ -116,11 +116,13 @@ class _Lander:
         self._landing = self._pool.submit(land, self._connection, chunk, self._result.batch_id, self._result.file)
 
     def _settle(self) -> None:
+        if self._landing is None:
+            return
+        wait([self._landing])  # interrupted here, it is still to be settled
         landing, self._landing = self._landing, None
-        if landing:
-            landed = landing.result()
-            self._result.counts.add(landed.counts)
-            self._result.reasons.update(landed.reasons)
+        landed = landing.result()
+        self._result.counts.add(landed.counts)
+        self._result.reasons.update(landed.reasons)
 
     def __enter__(self) -> Self:
         return self
@@ -140,4 +142,4 @@ def _read(line: Line, defaults: Defaults, chunk: Chunk) -> None:
             raise Rejected(_TOO_LONG)
         chunk.add(parse(line.data, defaults), line.number, len(line.data))
     except Rejected as rejected:
-        chunk.reject(Reject(line.number, str(rejected), line.data[:KEPT_BYTES], rough_id(line.data)))
+        chunk.reject(Reject(line.number, str(rejected), line.data[:KEPT_BYTES], rough_ids(line.data)))
