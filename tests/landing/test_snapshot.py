@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from tests.landing.feed import land, record, write
 from theta_ml.events import Events
-from theta_ml.landing import arrow, chunk, locks
+from theta_ml.landing import arrow, chunk, locks, parquet
 from theta_ml.landing.database import DatabaseUnreachable
 from theta_ml.landing.parquet import SCHEMA, split_of
 from theta_ml.landing.snapshot import STAGE, Snapshot, SnapshotSpec, read_months
@@ -148,7 +148,7 @@ def test_the_bytes_are_those_of_a_plain_loop_over_the_rows(
     landing: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However the rows come from Postgres, and wherever its batches end."""
-    monkeypatch.setattr(arrow, "GROUP_ROWS", 40)
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 40)
     monkeypatch.setattr(arrow, "GROUP_BYTES", 5000)
     monkeypatch.setattr(arrow, "_FETCH_BYTES", "3000")
     landing.land(*varied(400))

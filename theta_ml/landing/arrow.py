@@ -18,10 +18,9 @@ from psycopg.conninfo import make_conninfo
 from theta_ml.landing.database import DatabaseUnreachable
 from theta_ml.privacy.batch import redact_conversations
 
-GROUP_ROWS = 4096
 GROUP_BYTES = 16 << 20
-"""A group is full at this many conversations, or this much text."""
-_FETCH_BYTES = str(4 << 20)
+"""A group is full at so much text, however few its rows."""
+_FETCH_BYTES = str(1 << 20)
 
 
 class Reader:
@@ -76,8 +75,8 @@ def arrays(group: pa.Table) -> dict[str, pa.Array]:
     return {name: column.combine_chunks() for name, column in zip(group.column_names, group.columns, strict=True)}
 
 
-def groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """The same rows in tables of one chunk, bounded in rows and bytes of `contents`, a list of texts.
+def groups(batches: Iterator[pa.RecordBatch], most: int) -> Iterator[pa.Table]:
+    """The same rows in tables of one chunk, bounded in rows (`most`) and bytes of `contents`, a list of texts.
 
     Where a group ends depends on the rows alone, not on how they came.
     """
@@ -86,10 +85,10 @@ def groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
     for batch in batches:
         sizes, start = _text_bytes(batch.column("contents")), 0
         while start < len(sizes):
-            end = _full(sizes, start, GROUP_ROWS - rows, GROUP_BYTES - size)
+            end = _full(sizes, start, most - rows, GROUP_BYTES - size)
             held.append(batch.slice(start, end - start))
             rows, size, start = rows + end - start, size + int(sizes[start:end].sum()), end
-            if rows >= GROUP_ROWS or size >= GROUP_BYTES:
+            if rows >= most or size >= GROUP_BYTES:
                 yield pa.Table.from_batches(held).combine_chunks()
                 held, rows, size = [], 0, 0
     if held:

@@ -1,7 +1,7 @@
 """Some thousands of conversations that land together: compared with what is there, then copied, in one transaction."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, LiteralString, NamedTuple
 
@@ -84,6 +84,12 @@ class Chunk:
     def reject(self, rejected: Reject) -> None:
         self.rejected.append(rejected)
         self.size += len(rejected.raw)
+
+    def leave(self, ids: Set[str]) -> None:
+        """Leaves out what lands with another chunk of the same file, in which it came first."""
+        for key in self.landings.keys() & ids:
+            self.messages -= self.landings.pop(key)[1].size
+            self.duplicates += 1
 
     @property
     def ids(self) -> list[str]:

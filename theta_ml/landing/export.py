@@ -14,6 +14,8 @@ from theta_ml.landing.database import query
 from theta_ml.month import Month
 
 _INSTANT = "%Y-%m-%dT%H:%M:%S%.6fZ"
+_PIECE = 1000
+"""Conversations written at a time: few, so that the first are written soon."""
 _COUNT = "SELECT count(*) FROM conversations WHERE occurred_at >= %(start)s AND occurred_at < %(end)s"
 
 
@@ -52,7 +54,7 @@ def export_pieces(connection: psycopg.Connection, span: Span, raw: bool = False)
     """
     key = None if raw else pseudonym_key(connection)
     with arrow_reader(connection) as reader:
-        for group in groups(reader.stream(query("export"), span._asdict())):
+        for group in groups(reader.stream(query("export"), span._asdict()), _PIECE):
             yield _piece(arrays(group), key)
 
 

@@ -1,19 +1,20 @@
 """A file of conversations into the landing zone: read, checked and landed a chunk at a time.
 
-A chunk lands in a thread while the next one is read: Postgres takes longer over its indexes than we over our checks, so
-that the checks cost next to nothing.
+Two chunks land in threads, through connections of their own, while the next one is read: Postgres takes longer over its
+indexes and references than we over our checks.
 """
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import psycopg
 
@@ -23,7 +24,17 @@ from theta_ml.landing.lines import KEPT_BYTES, MAX_LINE_BYTES, Line, LineFile, U
 
 Progress = Callable[[int, int, int], None]
 """Called with bytes read, bytes in all and messages landed."""
+_AT_ONCE = 2
+"""Chunks that land at a time: a process of Postgres keeps one core busy."""
 _TOO_LONG = f"line over {MAX_LINE_BYTES // 1_000_000} MB"
+
+
+class _Landing(NamedTuple):
+    """A chunk under way."""
+
+    chunk: Chunk
+    connection: psycopg.Connection
+    future: Future[Landed]
 
 
 @dataclass
@@ -50,10 +61,13 @@ class FileImport:
 
 
 class Importer:
-    """Lands files through one connection, which it puts into autocommit mode."""
+    """Lands files through a connection, which it puts into autocommit mode."""
 
     def __init__(self, connection: psycopg.Connection, source: str | None = None, day: date | None = None) -> None:
-        """`source` overrides the lines' own; `day` dates the conversations that have no date."""
+        """`source` overrides the lines' own; `day` dates the conversations that have no date.
+
+        A large file takes a second connection to the same place.
+        """
         connection.autocommit = True
         self.connection = connection
         self.source = source
@@ -103,26 +117,37 @@ class Importer:
 
 
 class _Lander:
-    """Lands one chunk at a time in the background; at the end of its block, however that comes, all have landed."""
+    """Lands chunks in the background, two at a time; at the end of its block, however that comes, all have landed."""
 
     def __init__(self, connection: psycopg.Connection, result: FileImport) -> None:
-        self._connection, self._result = connection, result
-        self._pool = ThreadPoolExecutor(1, "landing")
-        self._landing: Future[Landed] | None = None
+        self._first, self._result = connection, result
+        self._free = [connection]
+        self._pool = ThreadPoolExecutor(_AT_ONCE, "landing")
+        self._landing: deque[_Landing] = deque()
+        self._connections = ExitStack()
 
     def land(self, chunk: Chunk) -> None:
-        """Returns when the chunk before has landed, whose faults it raises."""
-        self._settle()
-        self._landing = self._pool.submit(land, self._connection, chunk, self._result.batch_id, self._result.file)
+        """Returns when it is under way. Raises the faults of the chunks before."""
+        while len(self._landing) >= _AT_ONCE:
+            self._settle()
+        for under_way in self._landing:
+            chunk.leave(under_way.chunk.landings.keys())
+        connection = self._free.pop() if self._free else self._another()
+        future = self._pool.submit(land, connection, chunk, self._result.batch_id, self._result.file)
+        self._landing.append(_Landing(chunk, connection, future))
 
     def _settle(self) -> None:
-        if self._landing is None:
-            return
-        wait([self._landing])  # interrupted here, it is still to be settled
-        landing, self._landing = self._landing, None
-        landed = landing.result()
+        """Waits for the oldest, and counts it."""
+        wait([self._landing[0].future])  # interrupted here, it is still to be settled
+        done = self._landing.popleft()
+        self._free.append(done.connection)
+        landed = done.future.result()
         self._result.counts.add(landed.counts)
         self._result.reasons.update(landed.reasons)
+
+    def _another(self) -> psycopg.Connection:
+        place, password = self._first.info.dsn, self._first.info.password or None
+        return self._connections.enter_context(psycopg.connect(place, password=password, autocommit=True))
 
     def __enter__(self) -> Self:
         return self
@@ -130,10 +155,9 @@ class _Lander:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self._settle()
-        finally:
-            self._pool.shutdown()
+        with self._connections, self._pool, ExitStack() as unsettled:
+            for _ in self._landing:
+                unsettled.callback(self._settle)
 
 
 def _read(line: Line, defaults: Defaults, chunk: Chunk) -> None:

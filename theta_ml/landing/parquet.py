@@ -42,6 +42,10 @@ SCHEMA = pa.schema(
 )
 
 
+GROUP_ROWS = 4096
+"""Conversations a row group."""
+
+
 @dataclass
 class Totals:
     """What a month's file holds."""
@@ -67,7 +71,7 @@ def write_month(folder: Path, month: str, batches: Iterator[pa.RecordBatch], key
     """Writes the rows of `sql/queries/snapshot.sql`, in their order, a group at a time; `key` hides user ids."""
     totals = Totals()
     with pq.ParquetWriter(folder / file_name(month), SCHEMA, compression="zstd") as writer:
-        for group in groups(batches):
+        for group in groups(batches, GROUP_ROWS):
             writer.write_table(_table(month, group, key, totals))
     return totals
 

@@ -22,7 +22,7 @@ STARTER = Path(__file__).with_name("starter")
 WAVES = (("everyday", "cooking", "travel", "technology"), ("science", "fitness"), ("work", "books"), ("gardening",))
 # A seed's users come with the same few concerns, and its assistant has one voice: half a minute of training must do to
 # learn them, or every month's candidate would be better just for having trained longer.
-CONCERNS = 4
+CONCERNS = 3
 # A conversation is a few of them one after the other: two that share no more than all but one are no copies.
 ERRANDS = 3
 
