@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from theta_ml.events import Events
 from theta_ml.settings import Settings
-from theta_ml.store import DOCUMENT, Artifact, Store
+from theta_ml.store import DOCUMENT, Artifact, ErasedMeanwhile, Store
 
 Spec = TypeVar("Spec")
 Noun = TypeVar("Noun")
@@ -139,9 +139,12 @@ def run_stage(
     if found and not stage.effects:
         events.log(f"{stage.name}: found {found.uri}, made before from the same inputs")
         return Result(found.uri, key, cached=True)
-    with store.writing(stage.name, key, started) as path:
-        noun = stage.function(spec, inputs, Work(run_id, key, path, settings, store, events))
-        _describe(stage, spec, inputs, key, noun, path)
+    try:
+        with store.writing(stage.name, key, started) as path:
+            noun = stage.function(spec, inputs, Work(run_id, key, path, settings, store, events))
+            _describe(stage, spec, inputs, key, noun, path)
+    except ErasedMeanwhile as error:
+        raise StageRetry(str(error)) from None
     return Result(store.uri(stage.name, key), key, cached=False)
 
 

@@ -1,6 +1,8 @@
 """Artifacts: directories named by content key, under any fsspec root, that exist whole or not at all."""
 
+import fcntl
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -9,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import fsspec
 
@@ -17,10 +20,20 @@ DOCUMENT = "artifact.json"
 MARKER = "_COMPLETE"
 STALE_SECONDS = 14 * 24 * 3600
 """No stage writes for longer."""
+ERASED = "_ERASED.json"
+"""Beside the files of an artifact from which conversations were erased: when, by which erasures, how many; no ids."""
+HOLDING = ("snapshot", "pack", "prepare")
+"""Stages whose artifacts hold what people said."""
+_EPOCH = "_ERASURES"
+"""At the root: changes with every attempt to erase."""
 
 
 class ArtifactMissing(Exception):
     """No complete artifact at this address; the message says which stage makes it."""
+
+
+class ErasedMeanwhile(Exception):
+    """Conversations were erased while an artifact was made that may hold them: it is thrown away, make it again."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,8 @@ class Store:
         self.base = str(base).rstrip("/")
         self.local = "file" in _protocols(self.fs)
         self.cache = cache
+        self._epoch: bytes | None = None
+        """As it was before anything was read."""
 
     def uri(self, stage: str, key: str) -> str:
         return str(self.fs.unstrip_protocol(f"{self.base}/{stage}/{key}"))
@@ -51,11 +66,13 @@ class Store:
     def find(self, stage: str, key: str) -> Artifact | None:
         """The finished output of this stage under this key, or None."""
         place = f"{self.base}/{stage}/{key}"
+        self._note_epoch()
         return self._open(place) if self.fs.exists(f"{place}/{MARKER}") else None
 
     def open(self, uri: str) -> Artifact:
         """Raises ArtifactMissing where nothing complete lies at `uri`."""
         place = self._place(uri)
+        self._note_epoch()
         if not self.fs.exists(f"{place}/{MARKER}"):
             stage = place.rsplit("/", 2)[-2] if place.count("/") >= 2 else "NAME"
             raise ArtifactMissing(f"no complete artifact at {uri}; `theta stage {stage}` makes it")
@@ -67,16 +84,18 @@ class Store:
 
         `started` is when the work on it began, in seconds since 1970; now, where not given.
         """
-        parent = Path(self.base) / ".partial" if self.local else Path(tempfile.gettempdir())
+        parent = self._partial
         parent.mkdir(parents=True, exist_ok=True)
-        if self.local:
-            _sweep(parent)
+        _sweep(parent)
         path = parent / f"{stage}-{key}-{uuid.uuid4().hex[:8]}"
         path.mkdir()
         times = {"started": started or time.time()}
+        self._note_epoch()
         try:
-            yield path
-            self._publish(path, f"{self.base}/{stage}/{key}", times | {"finished": time.time()})
+            with _held(path):
+                yield path
+                times["finished"] = time.time()
+                self._publish(path, f"{self.base}/{stage}/{key}", times, stage in HOLDING)
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
@@ -85,7 +104,50 @@ class Store:
         times = json.loads(self.fs.cat_file(f"{self._place(artifact.uri)}/{MARKER}"))
         return times["started"], times["finished"]
 
-    def _publish(self, path: Path, place: str, times: dict[str, float]) -> None:
+    def places(self, stage: str) -> list[str]:
+        """URIs of all that lies under the stage's name, complete or not."""
+        self.fs.invalidate_cache()
+        folder = f"{self.base}/{stage}"
+        names = self.fs.ls(folder, detail=False) if self.fs.exists(folder) else []
+        return sorted(self.uri(stage, str(name).rstrip("/").rpartition("/")[2]) for name in names)
+
+    def document(self, uri: str) -> dict[str, Any] | None:
+        """`artifact.json` of what lies there, complete or not; None where it has none."""
+        text = self._read(f"{self._place(uri)}/{DOCUMENT}")
+        return json.loads(text) if text else None
+
+    def rewriting(self, uri: str) -> "Rewriting":
+        """To change the files of an artifact that is there."""
+        return Rewriting(self, self._place(uri))
+
+    def begin_erasure(self) -> None:
+        """From here on, who has read anything before publishes nothing that holds conversations (ErasedMeanwhile).
+
+        Whatever is published all the same was in its place before this call: who looks at all `places` now sees it.
+        """
+        self.fs.makedirs(self.base, exist_ok=True)
+        self._epoch = uuid.uuid4().hex.encode()
+        self.fs.pipe_file(f"{self.base}/{_EPOCH}", self._epoch)
+
+    def abandoned(self) -> list[Path]:
+        """Directories in which killed writers on this machine left what may hold conversations."""
+        left = [path for stage in HOLDING for path in self._partial.glob(f"{stage}-*-*")]
+        return [path for path in left if not _is_held(path)]
+
+    def forget_copy(self, uri: str) -> bool:
+        """Removes this machine's copies of what lies in a bucket; whether there were any."""
+        stage, key = self._place(uri).rsplit("/", 2)[-2:]
+        copies = [] if self.local else [*(self.cache / stage).glob(key), *(self.cache / stage).glob(f"{key}.*.partial")]
+        for copy in copies:
+            shutil.rmtree(copy, ignore_errors=True)
+        return bool(copies)
+
+    @property
+    def _partial(self) -> Path:
+        """Where artifacts are written before they are moved or uploaded."""
+        return Path(self.base) / ".partial" if self.local else Path(tempfile.gettempdir()) / f"theta-{os.getuid()}"
+
+    def _publish(self, path: Path, place: str, times: dict[str, float], holding: bool) -> None:
         if self.fs.exists(f"{place}/{MARKER}"):
             return  # somebody finished the same work first; the same key means the same content
         if self.fs.exists(place):
@@ -95,7 +157,22 @@ class Store:
             path.rename(place)
         else:
             self.fs.put(str(path), place, recursive=True)
+        if holding and self._epoch != self._read(f"{self.base}/{_EPOCH}"):  # when all is there, see begin_erasure
+            self.fs.rm(place, recursive=True)
+            self._epoch = None
+            raise ErasedMeanwhile(f"{place}: conversations were erased while it was made; make it again without them")
         self.fs.pipe_file(f"{place}/{MARKER}", json.dumps(times).encode())
+
+    def _note_epoch(self) -> None:
+        if self._epoch is None:
+            self._epoch = self._read(f"{self.base}/{_EPOCH}")
+
+    def _read(self, place: str) -> bytes:
+        """Nothing where there is no such file."""
+        try:
+            return bytes(self.fs.cat_file(place))
+        except FileNotFoundError:
+            return b""
 
     def _place(self, uri: str) -> str:
         return str(self.fs._strip_protocol(uri)).rstrip("/")
@@ -107,12 +184,106 @@ class Store:
         return Artifact(stage, key, self.uri(stage, key), path, document)
 
     def _download(self, place: str, path: Path) -> Path:
-        if not (path / MARKER).exists():
+        mark = path / ERASED
+        kept = mark.read_bytes() if mark.exists() else b""
+        if not (path / MARKER).exists() or kept != self._read(f"{place}/{ERASED}"):
             partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
             self.fs.get(place, str(partial), recursive=True)
             shutil.rmtree(path, ignore_errors=True)
             partial.rename(path)
         return path
+
+
+class Rewriting:
+    """An artifact's files, to be changed one at a time; each change is made whole or not at all, or can be repeated."""
+
+    def __init__(self, store: Store, place: str) -> None:
+        self.store, self.place = store, place
+        self._copies = None if store.local else tempfile.TemporaryDirectory(prefix="theta-rewriting-")
+        self.folder = Path(place) if self._copies is None else Path(self._copies.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._copies:
+            self._copies.cleanup()
+
+    def names(self) -> list[str]:
+        """Of its files."""
+        self.store.fs.invalidate_cache()
+        return sorted(str(name).rpartition("/")[2] for name in self.store.fs.ls(self.place, detail=False))
+
+    def path(self, name: str) -> Path:
+        """The file, or a copy of what lies in a bucket."""
+        path = self.folder / name
+        if self._copies and not path.exists():
+            self.store.fs.get_file(f"{self.place}/{name}", str(path))
+        return path
+
+    def edited(self, name: str) -> None:
+        """The file at `path(name)` was changed in place: who has it mapped sees the change."""
+        path = self.folder / name
+        if self._copies:
+            self.store.fs.put_file(str(path), f"{self.place}/{name}")
+        else:
+            _to_disk(path)
+
+    @contextmanager
+    def replacing(self, name: str) -> Iterator[Path]:
+        """Where the new file is to be written; it takes the old one's place at the end of the block."""
+        new = self.folder / f".{name}.new"
+        yield new
+        _to_disk(new)
+        new.replace(self.folder / name)
+        if self._copies:
+            self.store.fs.put_file(str(self.folder / name), f"{self.place}/{name}")
+        else:
+            _to_disk(self.folder)
+
+    def remove_unfinished(self) -> None:
+        """What a killed rewriter left."""
+        for name in self.names():
+            if name.startswith(".") and name.endswith(".new"):
+                self.store.fs.rm(f"{self.place}/{name}")
+
+    def remove(self) -> None:
+        """The whole artifact, its marker first."""
+        for name in (MARKER, ""):
+            if self.store.fs.exists(f"{self.place}/{name}"):
+                self.store.fs.rm(f"{self.place}/{name}".rstrip("/"), recursive=True)
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Tells others that its writer lives; the kernel forgets it when it dies."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_held(folder: Path) -> bool:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _sweep(parent: Path) -> None:

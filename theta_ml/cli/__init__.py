@@ -18,6 +18,8 @@ COMMANDS = {
     "stage": ("theta_ml.cli.stage:stage", "Run one stage of the pipeline by hand."),
     "ledger": ("theta_ml.registry.commands:ledger", "What was decided for each run, and why."),
     "champion": ("theta_ml.registry.commands:champion", "Which model is, or was, in production."),
+    "lineage": ("theta_ml.lineage.commands:lineage", "Where a conversation went, and which models learned from it."),
+    "erase": ("theta_ml.lineage.commands:erase", "Take a conversation, or a user's, out of everything."),
     "mail": ("theta_ml.notify.commands:mail", "Read what the local mailbox caught."),
     "chat": ("theta_ml.serving.commands:chat", "Talk with the champion."),
     "airflow": ("theta_ml.cli.through:airflow", "Airflow's own command, against this stack."),

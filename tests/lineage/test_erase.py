@@ -1,0 +1,239 @@
+"""`theta erase` and `theta lineage`, on what the real stages made, a real Postgres and a real MLflow."""
+
+import json
+import threading
+import uuid
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+
+from tests.lineage.house import SECRETS, USER, House, id_in, line, noted, plain
+from theta_ml.corpus.prepare import open_rows
+from theta_ml.events import Events
+from theta_ml.landing.database import connect
+from theta_ml.lineage import landed
+from theta_ml.lineage.audit import Subject
+from theta_ml.lineage.erase import erase
+from theta_ml.lineage.trace import trace
+from theta_ml.settings import Settings
+from theta_ml.stage import Result
+from theta_ml.store import ERASED, Rewriting, Store
+
+NOTED = id_in("train")
+
+
+@pytest.fixture(params=["folder"])
+def house(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> House:
+    return House(Settings(home=tmp_path / "home", database_url=database_url))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def registered(house: House, mlflow_uri: str) -> House:
+    name = f"theta-{uuid.uuid4().hex[:8]}"
+    changes = {"mlflow_tracking_uri": mlflow_uri, "experiment": name, "registered_model": name}
+    return House(house.settings.model_copy(update=changes))
+
+
+def months(house: House, *more: dict[str, Any]) -> tuple[Result, Result]:
+    """Corpora of January, and of January and February; `more` landed in January."""
+    house.settings.home.mkdir(exist_ok=True)
+    house.land([*plain("2026-01", 90), *more])
+    first = house.prepare(house.snapshot("2026-01", "r1").uri, "2026-01")
+    house.land(plain("2026-02", 60))
+    champion = replace(house.train(first, "2026-01"), version=1)
+    return first, house.prepare(house.snapshot("2026-02", "r2").uri, "2026-02", champion)
+
+
+def traced(house: House, conversation_id: str) -> dict[str, Any]:
+    with connect(house.settings) as connection:
+        return asdict(trace(house.settings, connection, conversation_id))
+
+
+def test_a_conversation_of_two_versions_is_gone_and_both_are_named(registered: House) -> None:
+    house = registered
+    first, second = months(house, noted(NOTED), line("broken", "2026-01", [("nobody", SECRETS[0])], user_id=USER))
+    models = [house.train(first, "2026-01")]
+    models.append(house.train(second, "2026-02", replace(models[0], version=1)))
+    corpora = [first, second]
+    versions = [house.register(models[n], corpora[n], f"r{n + 1}") for n in range(2)]
+    assert NOTED in house.taken(first.key) & house.taken(second.key)
+    assert len(house.found_in(*SECRETS)) > 6  # snapshots, tokens, samples and reports, of both months' runs
+    before = traced(house, NOTED)
+    assert before["landed"]["month"] == "2026-01" and len(before["snapshots"]) == 2
+    assert [model["version"] for model in before["models"]][:2] == versions
+
+    report = house.erase("conversation", NOTED, "asked for")
+    assert house.found_in(*SECRETS, NOTED) == []
+    assert set(house.found_in_database(*SECRETS, NOTED)) == {"erasures", "rejected_rows", "training_data"}
+    named = report["report"]["models"]
+    assert [model["version"] for model in named][:2] == versions
+    assert all(model["learned"] for model in named[:2]) and "challenger" in named[1]["aliases"]
+    assert report["report"]["mlflow_reports"] >= 1
+    assert published(house) == []
+    after = traced(house, NOTED)
+    assert after["landed"] is None and after["snapshots"] == [] and after["erasure"]["reason"] == "asked for"
+    assert {row["key"] for row in after["corpora"]} >= {first.key, second.key}
+    assert after["models"] == before["models"]
+
+
+def published(house: House) -> list[str]:
+    """Pages in MLflow that hold the secrets."""
+    from theta_ml.tracking import client
+
+    mlflow, found = client(house.settings), []
+    experiment = mlflow.get_experiment_by_name(house.settings.experiment)
+    assert experiment is not None
+    for run in mlflow.search_runs([experiment.experiment_id]):
+        page = Path(mlflow.download_artifacts(run.info.run_id, "prepare/report.html")).read_text()
+        found += [run.info.run_id for word in SECRETS if word in page]
+    return found
+
+
+def test_the_next_run_does_not_hold_it_and_nothing_cached_brings_it_back(house: House) -> None:
+    first, second = months(house, noted(NOTED))
+    house.erase("conversation", NOTED)
+    house.land([noted(NOTED)])
+    again = house.snapshot("2026-01", "r1")  # an old run's id: its watermark is written down
+    corpus = house.prepare(again.uri, "2026-01")
+    assert not again.cached and corpus.key != first.key
+    assert NOTED not in house.taken(corpus.key) and len(house.taken(corpus.key)) == len(house.taken(first.key)) - 1
+    assert house.found_in(*SECRETS) == []
+    old = house.store.open(second.uri)
+    rows = open_rows(old, "train", house.store)
+    everything = rows.take(np.arange(rows.count))
+    assert not everything.learned[everything.tokens == old.document["value"]["pad"]].any()
+
+
+def test_a_user_leaves_no_name_and_no_pseudonym(house: House) -> None:
+    spoken = line("spoken", "2026-01", [("user", "Who said that first?"), ("assistant", "Somebody else, I believe.")])
+    spoken["messages"][0]["author"] = USER
+    broken = {"id": "b1", "user_id": USER, "messages": [{"role": "ghost", "content": SECRETS[0]}]}
+    other = {"id": "b2", "user_id": f"{USER}0", "messages": [{"role": "ghost", "content": "kept as it was"}]}
+    months(house, noted(NOTED), spoken, broken, other)
+    pseudonym = traced_user(house)
+    assert house.found_in(pseudonym)
+    report = house.erase("user", USER)
+    assert report["subject"] == pseudonym and report["report"]["conversations"] == 2
+    assert house.found_in(USER, pseudonym, *SECRETS, "Who said that first") == []
+    with psycopg.connect(house.url) as connection:
+        texts = str(connection.execute("SELECT * FROM erasures").fetchall())
+        kept = dict(connection.execute("SELECT convert_from(raw, 'UTF8'), reason FROM rejected_rows").fetchall())
+    assert USER not in texts and len(kept) == 2 and any("kept as it was" in raw for raw in kept)
+    assert house.erase("user", USER)["already"]
+
+
+def traced_user(house: House) -> str:
+    from theta_ml.lineage.audit import written
+
+    with connect(house.settings) as connection:
+        return written(connection, Subject("user", USER))
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_books_balance_whatever_its_split(house: House, split: str) -> None:
+    name = id_in(split)
+    first, _ = months(house, noted(name))
+    report = house.erase("conversation", name)
+    assert house.found_in(*SECRETS, name) == []
+    assert all(not model["learned"] for model in report["report"]["models"])
+    for uri in house.store.places("pack"):
+        value = house.store.open(uri).document["value"]
+        parts = [value["held_out"], *(n for part in ("rejected", "dropped", "kept") for n in value[part].values())]
+        assert sum(parts) == value["read"]
+    assert house.prepare(house.snapshot("2026-02", "r3").uri, "2026-02").key != first.key
+
+
+def test_a_datasets_conversation_stays_out_of_the_next_corpus(house: House) -> None:
+    house.settings.home.mkdir()
+    house.land(plain("2026-01", 90))
+    snapshot = house.snapshot("2026-01", "r1").uri
+    first = house.prepare(snapshot, "2026-01", datasets="coding")
+    name = min(each for each in house.taken(first.key) if each.startswith("coding/"))
+    report = house.erase("conversation", name)
+    assert any("dataset coding" in note for note in report["report"]["notes"])
+    assert house.found_in(name) == []
+    again = house.prepare(house.snapshot("2026-01", "r1").uri, "2026-01", datasets="coding")
+    assert house.taken(first.key) - house.taken(again.key) == {name}
+
+
+class Broken(Exception):
+    """The process ends here."""
+
+
+def test_broken_off_at_any_point_it_is_completed_by_the_same_command(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each single change to a file, and between the steps: ends in the same state."""
+    months(house, noted(NOTED))
+    left = {"changes": 0}
+
+    def breaking(original: Any) -> Any:
+        def change(*arguments: Any, **named: Any) -> Any:
+            if left["changes"] == 0:
+                raise Broken
+            left["changes"] -= 1
+            return original(*arguments, **named)
+
+        return change
+
+    for owner, name in ((Rewriting, "edited"), (Rewriting, "replacing"), (Store, "begin_erasure"), (landed, "remove")):
+        monkeypatch.setattr(owner, name, breaking(getattr(owner, name)))
+    attempts, report = 0, None
+    while report is None:
+        left["changes"] = 1 + attempts % 2  # of which the attempt may make one or two more than before
+        try:
+            left["changes"] += attempts // 2
+            report = house.erase("conversation", NOTED)
+        except Broken:
+            attempts += 1
+    monkeypatch.undo()
+    assert attempts > 5
+    assert house.found_in(*SECRETS, NOTED) == []
+    assert report["report"]["landing"]["messages"] == 2
+    assert len(report["report"]["artifacts"]) == 6  # a snapshot, a unit and a corpus of each run, January's twice
+    for uri in house.store.places("pack"):
+        value = house.store.open(uri).document["value"]
+        assert sum(value["dropped"].values()) + value["held_out"] + sum(value["kept"].values()) <= value["read"]
+    marks = [json.loads(path.read_text()) for path in house.settings.home.rglob(ERASED)]
+    assert all(entry["finished_at"] and entry["conversations"] == 1 for mark in marks for entry in mark)
+    again = house.erase("conversation", NOTED)
+    assert again["already"] and again["report"] == report["report"]
+    assert again["finished_at"] == report["finished_at"]
+
+
+def test_what_is_being_made_meanwhile_is_not_published(house: House) -> None:
+    """A snapshot that was read before an erasure, and a killed writer's leftovers."""
+    months(house, noted(NOTED))
+    store = house.store
+    left = house.settings.home / "artifacts" / ".partial" / f"pack-{'0' * 32}-00000000"
+    left.mkdir(parents=True)
+    (left / "text").write_text(SECRETS[0])
+    from theta_ml.store import ErasedMeanwhile
+
+    with pytest.raises(ErasedMeanwhile, match="make it again"), store.writing("snapshot", "k1") as path:
+        (path / "text").write_text(SECRETS[0])
+        report = house.erase("conversation", NOTED)
+        assert path.exists()  # its writer lives
+    assert report["report"]["leftovers"] == 1
+    assert house.found_in(*SECRETS) == []
+
+
+def test_two_at_once_end_alike(house: House) -> None:
+    months(house, noted(NOTED))
+    reports: list[dict[str, Any]] = []
+
+    def one() -> None:
+        with Events("erase") as events:
+            reports.append(erase(house.settings, Subject("conversation", NOTED), events))
+
+    threads = [threading.Thread(target=one) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(report["already"] for report in reports) == [False, True, True]
+    assert len({report["erasure_id"] for report in reports}) == 1
