@@ -141,6 +141,20 @@ def test_again_adds_nothing(database_url: str, tmp_path: Path, monkeypatch: pyte
     assert (count(database_url, "messages"), count(database_url, "model_feedback")) == (100, 50)
 
 
+def test_the_first_of_a_kind_wins_though_chunks_land_together(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunk, "MESSAGES", 1)
+    said = [(number, word) for number in range(40) for word in ("first", "second", "third")]
+    feed = [record(number, messages=[USER | {"content": word}]) for number, word in said]
+    result = land(database_url, write(tmp_path / "a.jsonl", feed))
+    assert (result.counts.conversations, result.counts.messages, result.counts.duplicates) == (40, 40, 80)
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT DISTINCT content FROM messages").fetchall() == [("first",)]
+        batch = connection.execute("SELECT conversations, messages, duplicates FROM import_batches").fetchall()
+    assert batch == [(40, 40, 80)]
+
+
 def test_imports_that_race_land_each_conversation_once(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
