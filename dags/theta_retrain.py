@@ -17,6 +17,7 @@ PARAMS = {
     ),
     "bootstrap": Param(False, type="boolean", description="Let the first candidate ever become champion"),
     "preset": Param("tiny", enum=["tiny", "base"], description="Size and hyper-parameters of the model"),
+    "tokenizer": Param("champion", enum=["champion", "new"], description="Keep the champion's, or train a new one"),
 }
 
 with DAG(
@@ -36,7 +37,8 @@ with DAG(
 
     snapshot = StageOperator(stage="snapshot")
     checks = [StageOperator(stage=name, takes=["snapshot"]) for name in ("validate", "profile", "drift")]
-    prepare = StageOperator(stage="prepare", takes=["snapshot", "validate", "drift"], values=preset)
+    tokenizer = {"tokenizer": "{{ params.tokenizer }}"}
+    prepare = StageOperator(stage="prepare", takes=["snapshot", "validate", "drift"], values=preset | tokenizer)
     preflight = StageOperator(stage="preflight", takes=["prepare"], values=preset)
     train = StageOperator(stage="train", takes=["prepare", "preflight"], values=preset, pool="gpu")
     evaluate = StageOperator(stage="evaluate", takes=["snapshot", "prepare", "train"])

@@ -80,15 +80,17 @@ def ours(job: Job, clock: Clock) -> dict[str, int]:
     store = Store(settings.artifacts, settings.home / "cache")
     checks = [_artifact(store, stage, {"passed": True, "outcome": ""}) for stage in ("validate", "drift")]
     champion = Champion(1, job.month, "bench", _artifact(store, "train", {}, Path(job.tokenizer)))
+    run = job.home  # each sees what has landed by now
     with Events("bench") as events:
         with clock.stage("snapshot"):
-            frozen = run_stage(snapshot.STAGE, snapshot.SnapshotSpec(job.month), [], "bench", settings, events)
+            frozen = run_stage(snapshot.STAGE, snapshot.SnapshotSpec(job.month), [], run, settings, events)
         spec = PrepareSpec(job.month, "bench", champion, datasets="none")
         with clock.stage("prepare"):
-            packed = run_stage(prepare.STAGE, spec, [frozen.uri, *checks], "bench", settings, events)
+            packed = run_stage(prepare.STAGE, spec, [frozen.uri, *checks], run, settings, events)
     corpus = store.open(packed.uri).document["value"]
     count = store.open(frozen.uri).document["value"]
-    rows, tokens = (sum(corpus[name].values()) for name in ("sequences", "tokens"))
+    packed_unit = store.open(store.uri(unit.STAGE, corpus["units"][0]["key"])).document["value"]
+    rows, tokens = (sum(packed_unit[name].values()) for name in ("rows", "tokens"))
     return {"text_bytes": count["text_bytes"], "messages": count["messages"], "rows": rows, "tokens": tokens}
 
 

@@ -24,15 +24,17 @@ MARKS = {
 @click.option("--month", required=True, callback=month_option, help="Month to retrain on, YYYY-MM.")
 @click.option("--bootstrap", is_flag=True, help="Let the first candidate ever become champion.")
 @click.option("--preset", type=click.Choice(["tiny", "base"]), default="tiny", show_default=True)
+@click.option("--new-tokenizer", is_flag=True, help="Train a tokenizer, and so a model from scratch.")
 @click.option("--wait", is_flag=True, help="Follow the run and print its decision; exit 1 if it failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run, and with --wait its decision, as JSON.")
-def retrain(month: str, bootstrap: bool, preset: str, wait: bool, as_json: bool) -> None:
+def retrain(month: str, bootstrap: bool, preset: str, new_tokenizer: bool, wait: bool, as_json: bool) -> None:
     """Retrain on a month's conversations, through Airflow.
 
     A promotion, a rejection and a blocked month are all answers: exit 0. Ctrl-C stops waiting, not the run.
     """
     settings = load_settings()
-    parameters = {"month": month, "bootstrap": bootstrap, "preset": preset}
+    tokenizer = "new" if new_tokenizer else "champion"
+    parameters = {"month": month, "bootstrap": bootstrap, "preset": preset, "tokenizer": tokenizer}
     with Airflow(settings) as airflow:
         answer = start(airflow, parameters)
         if wait:

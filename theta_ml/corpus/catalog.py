@@ -72,7 +72,7 @@ class Dataset(BaseModel):
     format: Format = "messages"
     """What a row looks like (see `formats`)."""
     weight: float = Field(default=1.0, ge=0, le=100)
-    """How many times an epoch shows each conversation: 1 once, 0.5 every second epoch on average, 2 twice."""
+    """How many times an epoch shows each conversation: 1 once, 0.5 half of them, 2 twice."""
     enabled: bool = True
     """Whether corpora take from it."""
     path: str | None = None

@@ -38,7 +38,7 @@ def data() -> None:
 def list_(as_json: bool) -> None:
     """Every dataset: how many conversations, weight, licence, source, format.
 
-    A weight of 1 shows each conversation once an epoch, 0.5 every second epoch, 2 twice. Sets that are off stand there
+    A weight of 1 shows each conversation once an epoch, 0.5 half of them, 2 twice. Sets that are off stand there
     as examples: `theta data add ID --enable` takes one in, once you have read its licence.
     """
     with _faults() as settings:

@@ -25,6 +25,8 @@ class Source(NamedTuple):
     weight: float
     """How often an epoch shows it."""
     read: Callable[[], Iterator[Reading]]
+    size: int | None = None
+    """Conversations in it, where that is known before they are read."""
 
 
 def sources(spec: PrepareSpec, inputs: Inputs, settings: Settings) -> list[Source]:
@@ -41,6 +43,6 @@ def sources(spec: PrepareSpec, inputs: Inputs, settings: Settings) -> list[Sourc
 def _month(spec: PrepareSpec, snapshot: Snapshot, month: str, path: Path) -> Source:
     older = len(snapshot.window) > 1
     weight = (spec.newest_weight if older else 1.0) if month == spec.month else spec.replay_weight
-    return Source(
-        month, snapshot.files[file_name(month)], weight * spec.landing_weight, partial(read_month, path, month)
-    )
+    size = snapshot.months.get(month, {}).get("conversations")
+    reading = partial(read_month, path, month)
+    return Source(month, snapshot.files[file_name(month)], weight * spec.landing_weight, reading, size)

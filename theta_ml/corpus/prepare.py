@@ -22,6 +22,7 @@ from theta_ml.corpus.mixture import Source, sources
 from theta_ml.corpus.rows import Rows, UnitRows
 from theta_ml.corpus.shapes import corpus_shape
 from theta_ml.corpus.shard import Shard
+from theta_ml.corpus.sources import Reading
 from theta_ml.corpus.spec import PrepareSpec, resolve
 from theta_ml.corpus.taken import record_taken, taken
 from theta_ml.corpus.tokenizer import ChatTokenizer, train_tokenizer
@@ -152,12 +153,22 @@ def _texts(from_where: Sequence[Source]) -> Iterator[str]:
 def _units(from_where: Sequence[Source], terms: Terms, work: Work) -> list[OpenUnit]:
     units, packed = [], []
     for number, source in enumerate(from_where, 1):
-        unit, found = find_or_pack(work.store, source.name, source.content, source.read(), terms)
+        unit, found = find_or_pack(work.store, source.name, source.content, _watched(source, work), terms)
         units.append(unit)
         packed += [] if found else [source.name]
         work.events.progress(number, len(from_where), "units", source.name)
     work.events.log(f"packed {', '.join(packed) or 'nothing'}; found {len(units) - len(packed)} packed before")
     return units
+
+
+def _watched(source: Source, work: Work) -> Iterator[Reading]:
+    """The source's batches, with the progress of a month, which may be long."""
+    done = 0
+    for reading in source.read():
+        yield reading
+        done += len(reading.batch.conversations)
+        if source.size:
+            work.events.progress(done, source.size, "conversations", source.name)
 
 
 def _save_drops(dropped: Sequence[NDArray[np.void]], folder: Path) -> None:
