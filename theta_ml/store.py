@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import fsspec
 
@@ -222,6 +222,10 @@ class Rewriting:
         if self._copies and not path.exists():
             self.store.fs.get_file(f"{self.place}/{name}", str(path))
         return path
+
+    def open(self, name: str) -> IO[bytes]:
+        """The file where it lies: of what is in a bucket only those parts travel that are read."""
+        return self.store.fs.open(f"{self.place}/{name}", "rb")
 
     def edited(self, name: str) -> None:
         """The file at `path(name)` was changed in place: who has it mapped sees the change."""

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from theta_ml.lineage.erase import Report, erase
 from theta_ml.registry.publish import publish_evidence, register_candidate
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, Result, run_stage
-from theta_ml.store import DOCUMENT, Artifact, Store
+from theta_ml.store import DOCUMENT, Store
 from theta_ml.tracking import retraining_run
 
 USER = "user-of-note-4711"
@@ -103,9 +104,7 @@ class House:
         """Its version, with the corpus' report among the evidence."""
         mlflow_run = retraining_run(self.settings, run, model.month)
         train = self.store.open(model.uri)
-        publish_evidence(
-            self.settings, mlflow_run, Inputs(prepare=_with_spec(self.store.open(corpus.uri)), train=train)
-        )
+        publish_evidence(self.settings, mlflow_run, Inputs(prepare=self.store.open(corpus.uri), train=train))
         return register_candidate(self.settings, mlflow_run, train, model.month)
 
     def erase(self, scope: str, name: str, reason: str = "") -> Report:
@@ -133,15 +132,14 @@ class House:
         return sorted(set(found))
 
     def _texts(self) -> Iterator[tuple[str, str]]:
-        tokenizers = {path.parent for path in self.settings.home.rglob("tokenizer.json")}
-        decoders = [ChatTokenizer.load(folder).tokenizer for folder in tokenizers]
-        for path in self.settings.home.rglob("*"):
-            if path.is_file() and path.name != "tokenizer.json":
-                yield str(path.relative_to(self.settings.home)), _text(path, decoders)
-
-
-def _with_spec(artifact: Artifact) -> Artifact:
-    return artifact
+        with tempfile.TemporaryDirectory() as folder:
+            if not self.store.local:
+                self.store.fs.get(self.store.base, f"{folder}/bucket/", recursive=True)
+            paths = [path for root in (self.settings.home, Path(folder)) for path in root.rglob("*") if path.is_file()]
+            decoders = [ChatTokenizer.load(path.parent).tokenizer for path in paths if path.name == "tokenizer.json"]
+            for path in paths:
+                if path.name != "tokenizer.json":  # a model's: it has learned
+                    yield str(path), _text(path, decoders)
 
 
 def _text(path: Path, decoders: list[Any]) -> str:

@@ -16,19 +16,22 @@ from theta_ml.corpus.prepare import open_rows
 from theta_ml.events import Events
 from theta_ml.landing.database import connect
 from theta_ml.lineage import landed
-from theta_ml.lineage.audit import Subject
+from theta_ml.lineage.audit import Subject, written
 from theta_ml.lineage.erase import erase
 from theta_ml.lineage.trace import trace
 from theta_ml.settings import Settings
 from theta_ml.stage import Result
-from theta_ml.store import ERASED, Rewriting, Store
+from theta_ml.store import ERASED, ErasedMeanwhile, Rewriting, Store
+from theta_ml.tracking import client
 
 NOTED = id_in("train")
 
 
-@pytest.fixture(params=["folder"])
+@pytest.fixture
 def house(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> House:
-    return House(Settings(home=tmp_path / "home", database_url=database_url))  # type: ignore[arg-type]
+    """Its artifacts lie in its home; in a bucket for a test that is parametrized so."""
+    bucket = f"memory://{uuid.uuid4().hex}" if getattr(request, "param", "") == "bucket" else None
+    return House(Settings(home=tmp_path / "home", database_url=database_url, artifacts_url=bucket))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -62,9 +65,11 @@ def test_a_conversation_of_two_versions_is_gone_and_both_are_named(registered: H
     versions = [house.register(models[n], corpora[n], f"r{n + 1}") for n in range(2)]
     assert NOTED in house.taken(first.key) & house.taken(second.key)
     assert len(house.found_in(*SECRETS)) > 6  # snapshots, tokens, samples and reports, of both months' runs
+    reign(house, versions)
     before = traced(house, NOTED)
+    assert [[until is None for _, until in model["champion"]] for model in before["models"][:2]] == [[False], [True]]
     assert before["landed"]["month"] == "2026-01" and len(before["snapshots"]) == 2
-    assert [model["version"] for model in before["models"]][:2] == versions
+    assert [model["version"] for model in before["models"]][:2] == versions and published(house)
 
     report = house.erase("conversation", NOTED, "asked for")
     assert house.found_in(*SECRETS, NOTED) == []
@@ -80,10 +85,19 @@ def test_a_conversation_of_two_versions_is_gone_and_both_are_named(registered: H
     assert after["models"] == before["models"]
 
 
+def reign(house: House, versions: list[int]) -> None:
+    """The ledger says that each became champion, one after the other."""
+    insert = (
+        "INSERT INTO ledger (run_id, month, decision, sentence, candidate_version, champion_after, actor, numbers)"
+        " VALUES (%s, '2026-01', 'manual', 'why', %s, %s, 'test', '{}')"
+    )
+    with psycopg.connect(house.url, autocommit=True) as connection:
+        for version in versions:
+            connection.execute(insert, [f"r{version}", version, version])
+
+
 def published(house: House) -> list[str]:
     """Pages in MLflow that hold the secrets."""
-    from theta_ml.tracking import client
-
     mlflow, found = client(house.settings), []
     experiment = mlflow.get_experiment_by_name(house.settings.experiment)
     assert experiment is not None
@@ -93,9 +107,13 @@ def published(house: House) -> list[str]:
     return found
 
 
+@pytest.mark.parametrize("house", ["folder", "bucket"], indirect=True)
 def test_the_next_run_does_not_hold_it_and_nothing_cached_brings_it_back(house: House) -> None:
     first, second = months(house, noted(NOTED))
+    held = [uri for uri in house.found_in(*SECRETS) if "pack" in uri or "snapshot" in uri]
+    assert len(held) >= 4
     house.erase("conversation", NOTED)
+    assert house.found_in(*SECRETS, NOTED) == []
     house.land([noted(NOTED)])
     again = house.snapshot("2026-01", "r1")  # an old run's id: its watermark is written down
     corpus = house.prepare(again.uri, "2026-01")
@@ -127,8 +145,6 @@ def test_a_user_leaves_no_name_and_no_pseudonym(house: House) -> None:
 
 
 def traced_user(house: House) -> str:
-    from theta_ml.lineage.audit import written
-
     with connect(house.settings) as connection:
         return written(connection, Subject("user", USER))
 
@@ -194,7 +210,7 @@ def test_broken_off_at_any_point_it_is_completed_by_the_same_command(
     assert attempts > 5
     assert house.found_in(*SECRETS, NOTED) == []
     assert report["report"]["landing"]["messages"] == 2
-    assert len(report["report"]["artifacts"]) == 6  # a snapshot, a unit and a corpus of each run, January's twice
+    assert len(report["report"]["artifacts"]) == 5  # a snapshot and a corpus of each run, and January's unit
     for uri in house.store.places("pack"):
         value = house.store.open(uri).document["value"]
         assert sum(value["dropped"].values()) + value["held_out"] + sum(value["kept"].values()) <= value["read"]
@@ -212,8 +228,6 @@ def test_what_is_being_made_meanwhile_is_not_published(house: House) -> None:
     left = house.settings.home / "artifacts" / ".partial" / f"pack-{'0' * 32}-00000000"
     left.mkdir(parents=True)
     (left / "text").write_text(SECRETS[0])
-    from theta_ml.store import ErasedMeanwhile
-
     with pytest.raises(ErasedMeanwhile, match="make it again"), store.writing("snapshot", "k1") as path:
         (path / "text").write_text(SECRETS[0])
         report = house.erase("conversation", NOTED)

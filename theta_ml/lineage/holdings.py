@@ -46,11 +46,12 @@ def erase_from(
                 files.remove()
                 continue
             found = _holding(files, stage, uri, ids, of_units, erasure_id)
-            if found:
+            if found and not _is_done(files, stage, ids, erasure_id):
                 marks.begin(files, erasure_id, found.conversations)
                 _SCRUBS[stage](files, ids)
                 marks.finish(files, erasure_id)
                 store.forget_copy(uri)
+            if found:
                 yield found
 
 
@@ -71,6 +72,12 @@ def _count(files: Rewriting, stage: str, ids: frozenset[str], of_units: dict[str
         return units.held(files, ids)
     through_units = sum(of_units.get(unit["key"], 0) for unit in corpora.units_of(files))
     return max(through_units, corpora.shown(files, ids))
+
+
+def _is_done(files: Rewriting, stage: str, ids: frozenset[str], erasure_id: int) -> bool:
+    """Whether an earlier attempt finished this artifact. `ids` are then in none of its files."""
+    mark = marks.entry_of(files, erasure_id)
+    return bool(mark and mark["finished_at"]) and not _count(files, stage, ids, {})
 
 
 def is_torn(files: Rewriting, stage: str) -> bool:

@@ -54,7 +54,7 @@ def landing_of(connection: psycopg.Connection, conversation_id: str) -> dict[str
     """When, whence and how much of it landed; None where the landing zone does not hold it."""
     with connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
         return cursor.execute(
-            "SELECT source, occurred_at, landed_at, batch_id, file,"
+            "SELECT c.source, occurred_at, landed_at, batch_id, file,"
             " (SELECT count(*) FROM messages AS m WHERE m.conversation_id = c.conversation_id) AS messages"
             " FROM conversations AS c LEFT JOIN import_batches USING (batch_id) WHERE conversation_id = %s",
             [conversation_id],

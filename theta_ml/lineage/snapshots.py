@@ -18,14 +18,15 @@ _COUNTED = ("conversations", "messages", "text_bytes")
 
 def months_with(files: Rewriting, ids: frozenset[str]) -> dict[str, int]:
     """File → how many of `ids` it holds; only those that hold any."""
-    counts = {name: _held(files.path(name), ids) for name in _months(files)}
+    counts = {name: _held(files, name, ids) for name in _months(files)}
     return {name: count for name, count in counts.items() if count}
 
 
 def ids_of_user(files: Rewriting, pseudonym: str) -> frozenset[str]:
     found: set[str] = set()
     for name in _months(files):
-        table = pq.read_table(files.path(name), columns=["conversation_id"], filters=pc.field("user_id") == pseudonym)
+        with files.open(name) as file:
+            table = pq.read_table(file, columns=["conversation_id"], filters=pc.field("user_id") == pseudonym)
         found.update(table["conversation_id"].to_pylist())
     return frozenset(found)
 
@@ -48,8 +49,8 @@ def _months(files: Rewriting) -> list[str]:
     return [name for name in files.names() if name.endswith(".parquet") and not name.startswith(".")]
 
 
-def _held(path: Path, ids: frozenset[str]) -> int:
-    with pq.ParquetFile(path) as file:
+def _held(files: Rewriting, name: str, ids: frozenset[str]) -> int:
+    with files.open(name) as opened, pq.ParquetFile(opened) as file:
         groups = (file.read_row_group(group, ["conversation_id"]) for group in range(file.num_row_groups))
         return sum(int(pc.sum(_among(group, ids)).as_py() or 0) for group in groups)
 

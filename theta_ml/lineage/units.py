@@ -6,7 +6,6 @@ padding, what it is recognised by becomes zeros, and it joins what the unit itse
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,18 +25,19 @@ _ERASED = REASONS.index("erased")
 
 def held(files: Rewriting, ids: frozenset[str]) -> int:
     """Of `ids`: packed, dropped or rejected."""
-    return sum(len(_places(files.path(name), ids)) for name in (CONVERSATIONS, REJECTED))
+    return sum(len(_places(files, name, ids)) for name in (CONVERSATIONS, REJECTED))
 
 
 def ids_of_user(files: Rewriting, pseudonym: str) -> frozenset[str]:
-    rows = pl.scan_parquet(files.path(CONVERSATIONS)).filter(pl.col("user_id") == pseudonym)
-    return frozenset(rows.select("conversation_id").collect()["conversation_id"])
+    with files.open(CONVERSATIONS) as file:
+        rows = pl.read_parquet(file, columns=["conversation_id", "user_id"])
+    return frozenset(rows.filter(pl.col("user_id") == pseudonym)["conversation_id"])
 
 
 def scrub(files: Rewriting, ids: frozenset[str]) -> None:
     """May be repeated, whatever an earlier attempt left: the table that tells numbers by ids is changed after the
     arrays, and the description is made from what is there."""
-    numbers = _places(files.path(CONVERSATIONS), ids)
+    numbers = _places(files, CONVERSATIONS, ids)
     if len(numbers):
         _blank_tokens(files, numbers)
         _remove_pieces(files, numbers)
@@ -70,9 +70,10 @@ def name_of(files: Rewriting) -> str:
     return str(json.loads(files.path(DOCUMENT).read_text())["value"]["name"])
 
 
-def _places(path: Path, ids: frozenset[str]) -> NDArray[np.int64]:
+def _places(files: Rewriting, name: str, ids: frozenset[str]) -> NDArray[np.int64]:
     """Row numbers of `ids`."""
-    column = pl.read_parquet(path, columns=["conversation_id"])["conversation_id"]
+    with files.open(name) as file:
+        column = pl.read_parquet(file, columns=["conversation_id"])["conversation_id"]
     return np.flatnonzero(column.is_in(list(ids)).fill_null(False).to_numpy())
 
 
@@ -126,10 +127,9 @@ def _drop(files: Rewriting, numbers: NDArray[np.int64]) -> None:
 
 
 def _blank_ids(files: Rewriting, name: str, ids: frozenset[str], others: list[pl.Expr]) -> None:
-    path = files.path(name)
-    if not len(_places(path, ids)):
+    if not len(_places(files, name, ids)):
         return
-    rows = pl.read_parquet(path)
+    rows = pl.read_parquet(files.path(name))
     erased = pl.col("conversation_id").is_in(list(ids))
     values = [pl.lit("").alias("conversation_id"), *others]
     changes = [pl.when(erased).then(value).otherwise(pl.col(value.meta.output_name())) for value in values]
