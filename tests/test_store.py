@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from theta_ml.store import DOCUMENT, MARKER, STALE_SECONDS, ArtifactMissing, Store
+from theta_ml.store import DOCUMENT, ERASED, MARKER, STALE_SECONDS, ArtifactMissing, ErasedMeanwhile, Store
 
 KEY = "0" * 32
 
@@ -73,3 +73,43 @@ def test_the_first_of_two_writers_of_a_key_stays(store: Store) -> None:
     found = store.find("snapshot", KEY)
     assert found is not None
     assert (found.path / "data.txt").read_text() == "first"
+
+
+def test_what_was_read_before_an_erasure_is_not_published_after_it(store: Store, tmp_path: Path) -> None:
+    other = Store(str(store.fs.unstrip_protocol(store.base)), tmp_path / "other")
+    with pytest.raises(ErasedMeanwhile, match="make it again"), store.writing("snapshot", KEY) as path:
+        (path / DOCUMENT).write_text("{}")
+        other.begin_erasure()
+    assert store.places("snapshot") == []
+    write(store)  # begun after it
+    assert [uri.endswith(KEY) for uri in store.places("snapshot")] == [True]
+    with store.writing("train", KEY) as path:  # weights hold no text, and cost hours
+        (path / DOCUMENT).write_text("{}")
+        other.begin_erasure()
+    assert store.find("train", KEY)
+
+
+def test_a_rewritten_artifact_is_what_everybody_reads(store: Store, tmp_path: Path) -> None:
+    write(store)
+    other = Store(str(store.fs.unstrip_protocol(store.base)), tmp_path / "other")
+    uri = store.uri("snapshot", KEY)
+    assert (other.open(uri).path / "data.txt").read_text() == "hello"
+    with store.rewriting(uri) as files:
+        with files.replacing("data.txt") as new:
+            new.write_text("gone")
+        with files.replacing(ERASED) as new:
+            new.write_text("[]")
+        assert ".data.txt.new" not in files.names()
+    assert (other.open(uri).path / "data.txt").read_text() == "gone"
+    with store.rewriting(uri) as files:
+        files.remove()
+    assert store.find("snapshot", KEY) is None and store.places("snapshot") == []
+
+
+def test_only_what_dead_writers_left_is_abandoned(tmp_path: Path) -> None:
+    store = Store(str(tmp_path), tmp_path / "cache")
+    dead = tmp_path / ".partial" / f"pack-{KEY}-00000000"
+    dead.mkdir(parents=True)
+    with store.writing("prepare", KEY) as path:
+        (path / DOCUMENT).write_text("{}")
+        assert store.abandoned() == [dead]

@@ -50,7 +50,7 @@ def remove_checkpoints(settings: Settings, store: Store) -> tuple[int, str | Non
     Returns how many there were, and the key of the training that is under way, which is left alone.
     """
     root, locks = settings.home / "checkpoints", settings.home / "locks"
-    unfinished = [folder for folder in root.glob("*") if not store.document(store.uri("train", folder.name))]
+    unfinished = [folder for folder in root.glob("*") if store.document(store.uri("train", folder.name)) is None]
     if not unfinished:
         return 0, None
     locks.mkdir(parents=True, exist_ok=True)
