@@ -176,6 +176,18 @@ def test_a_datasets_conversation_stays_out_of_the_next_corpus(house: House) -> N
     assert house.taken(first.key) - house.taken(again.key) == {name}
 
 
+def test_copies_under_other_ids_are_named(house: House) -> None:
+    months(
+        house,
+        noted(NOTED),
+        noted("twin"),
+        noted("other", source="elsewhere") | {"messages": plain("2026-03", 1)[0]["messages"]},
+    )
+    report = house.erase("conversation", NOTED)
+    assert report["report"]["copies"] == ["twin"] and "twin" in report["report"]["notes"][0]
+    assert house.found_in(NOTED) == [] and house.found_in("twin")
+
+
 class Broken(Exception):
     """The process ends here."""
 

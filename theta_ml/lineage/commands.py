@@ -111,9 +111,10 @@ def _agreed() -> bool:
 def _print_survey(survey: "Survey", as_json: bool) -> None:
     from dataclasses import asdict
 
-    found = {
+    from theta_ml.lineage.erase import before
+
+    found = before(survey) | {
         "conversations": len(survey.ids),
-        "landing": asdict(survey.landed) | {"feeds": survey.feeds},
         "artifacts": [asdict(holding) for holding in survey.holdings],
         "models": [asdict(model) for model in survey.models],
     }
@@ -121,6 +122,10 @@ def _print_survey(survey: "Survey", as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     _print_found(found)
+    if found["copies"]:
+        click.echo(
+            f"{len(found['copies'])} others say the same under other ids; they stay: {', '.join(found['copies'])}"
+        )
 
 
 def _print_report(report: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from theta_ml.events import Events
 from theta_ml.landing.database import connect, database_faults
 from theta_ml.lineage import audit, copies, landed, published
 from theta_ml.lineage.audit import Erasure, Subject
-from theta_ml.lineage.holdings import PACK, PREPARE, SNAPSHOT, Holding, erase_from, holdings, is_torn
+from theta_ml.lineage.holdings import PACK, PREPARE, SNAPSHOT, Holding, copies_of, erase_from, holdings, is_torn
 from theta_ml.lineage.landed import Rows
 from theta_ml.lineage.snapshots import ids_of_user as ids_of_user_in_snapshot
 from theta_ml.lineage.units import ids_of_user as ids_of_user_in_unit
@@ -26,6 +26,7 @@ from theta_ml.settings import Settings
 from theta_ml.store import HOLDING, Store
 
 Report = dict[str, Any]
+_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Survey:
     feeds: int
     """Lines of simulated feeds."""
     holdings: list[Holding]
+    copies: list[str]
+    """Ids of others that say the same: they are not erased with it."""
     models: list[Model]
     before: Erasure | None
     """An erasure of it that was finished or broken off."""
@@ -82,6 +85,7 @@ class Eraser:
             landed=landed.count(self.connection, ids, names),
             feeds=copies.count_in_feeds(self.settings, ids),
             holdings=found,
+            copies=copies_of(self.store, ids, found),
             models=models_with(self.settings, self.store, self.connection, ids),
             before=self._before(subject),
         )
@@ -103,8 +107,7 @@ class Eraser:
         return shown(finished)
 
     def _open(self, subject: Subject, survey: Survey, reason: str) -> Erasure:
-        found = asdict(survey.landed) | {"feeds": survey.feeds}
-        erasure = audit.open_erasure(self.connection, subject, survey.ids, reason, {"landing": found})
+        erasure = audit.open_erasure(self.connection, subject, survey.ids, reason, before(survey))
         self.events.log(f"erasure {erasure.erasure_id}: {len(survey.ids)} conversations stay out from here on")
         return erasure
 
@@ -122,14 +125,14 @@ class Eraser:
         reports = published.replace_reports(self.settings, self.store, _keys(found, PREPARE))
         models = models_with(self.settings, self.store, self.connection, ids)
         restarted, under_way = self._restart_trainings(models)
-        return {
-            "landing": (erasure.report or {}).get("landing"),
+        assert erasure.report is not None, "what was found is written down first"
+        return erasure.report | {
             "conversations": len(ids),
             "artifacts": [asdict(each) for each in found],
             "leftovers": leftovers,
             "mlflow_reports": reports,
             "models": [asdict(model) for model in models],
-            "notes": list(_notes(self._datasets(found), models, restarted, under_way)),
+            "notes": list(_notes(erasure.report["copies"], self._datasets(found), models, restarted, under_way)),
         }
 
     def _scrub(self, stage: str, ids: frozenset[str], of_units: dict[str, int], erasure: Erasure) -> Iterator[Holding]:
@@ -190,8 +193,18 @@ def _keys(found: list[Holding], stage: str) -> frozenset[str]:
     return frozenset(holding.key for holding in found if holding.stage == stage)
 
 
-def _notes(datasets: set[str], models: list[Model], restarted: int, under_way: str | None) -> Iterator[str]:
+def before(survey: Survey) -> Report:
+    """What an erasure finds, which cannot be counted any more when it is done."""
+    return {"landing": asdict(survey.landed) | {"feeds": survey.feeds}, "copies": survey.copies}
+
+
+def _notes(
+    copied: list[str], datasets: set[str], models: list[Model], restarted: int, under_way: str | None
+) -> Iterator[str]:
     """What is left to do for people."""
+    if copied:
+        named = ", ".join(copied[:_NAMED]) + (" …" if len(copied) > _NAMED else "")
+        yield f"{len(copied)} others say the same under other ids and stay: {named}"
     for name in sorted(datasets):
         yield f"dataset {name}: its file is yours and still holds it; corpora leave it out, remove it there too"
     if restarted:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from theta_ml.corpus.prepare import DROPS
 from theta_ml.corpus.unit import DROPPED
 from theta_ml.lineage import corpora, marks, snapshots, units
@@ -30,6 +32,20 @@ def holdings(store: Store, stage: str, ids: frozenset[str], of_units: dict[str, 
             found = _holding(files, stage, uri, ids, of_units, None)
         if found:
             yield found
+
+
+def copies_of(store: Store, ids: frozenset[str], found: list[Holding]) -> list[str]:
+    """Conversations that say the same as one of `ids`, but for case and white space, under other ids."""
+    marked = [np.zeros((0, 2), np.uint64)]
+    for holding in found:
+        if holding.stage == PACK:
+            with store.rewriting(holding.uri) as files:
+                marked.append(units.fingerprints(files, ids))
+    wanted, copies = np.concatenate(marked), set[str]()
+    for uri in store.places(PACK) if len(wanted) else ():
+        with store.rewriting(uri) as files:
+            copies |= set() if is_torn(files, PACK) else units.saying(files, wanted)
+    return sorted(copies - ids - {""})
 
 
 def erase_from(

@@ -74,7 +74,7 @@ def _mend_manifest(files: Rewriting) -> None:
     """Hashes and counts as they are now: what is made of a month hangs on its hash."""
     document = json.loads(files.path(DOCUMENT).read_text())
     value = document["value"]
-    hashes = {name: hashlib.sha256(files.path(name).read_bytes()).hexdigest() for name in value["files"]}
+    hashes = {name: _sha256(files.path(name)) for name in value["files"]}
     changed = [name for name, text in hashes.items() if text != value["files"][name]]
     if not changed:
         return
@@ -83,6 +83,11 @@ def _mend_manifest(files: Rewriting) -> None:
         _mend_counts(value, month_of(name), files.path(name))
     with files.replacing(DOCUMENT) as new:
         new.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _mend_counts(value: dict[str, Any], month: str, path: Path) -> None:

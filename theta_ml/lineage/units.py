@@ -34,6 +34,20 @@ def ids_of_user(files: Rewriting, pseudonym: str) -> frozenset[str]:
     return frozenset(rows.filter(pl.col("user_id") == pseudonym)["conversation_id"])
 
 
+def fingerprints(files: Rewriting, ids: frozenset[str]) -> NDArray[np.uint64]:
+    """(conversations, 2): of those of `ids` that the unit holds."""
+    return open_array(files.path(FINGERPRINTS))[_places(files, CONVERSATIONS, ids)]
+
+
+def saying(files: Rewriting, wanted: NDArray[np.uint64]) -> frozenset[str]:
+    """Ids of conversations with one of the fingerprints `wanted` (any number, 2)."""
+    marks = open_array(files.path(FINGERPRINTS))
+    alike = np.flatnonzero(np.isin(marks[:, 0], wanted[:, 0]) & np.isin(marks[:, 1], wanted[:, 1]))
+    if not len(alike):
+        return frozenset()
+    return frozenset(pl.read_parquet(files.path(CONVERSATIONS), columns=["conversation_id"])["conversation_id"][alike])
+
+
 def scrub(files: Rewriting, ids: frozenset[str]) -> None:
     """May be repeated, whatever an earlier attempt left: the table that tells numbers by ids is changed after the
     arrays, and the description is made from what is there."""
