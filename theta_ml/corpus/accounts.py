@@ -4,13 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from theta_ml.corpus.epoch import Epoch
 from theta_ml.corpus.mixture import Source
 from theta_ml.corpus.report import Accounting, UnitAccount
-from theta_ml.corpus.unit import REASONS, SPLITS, OpenUnit
+from theta_ml.corpus.unit import REASONS, OpenUnit
 
 
 def accounting(
@@ -18,7 +17,7 @@ def accounting(
     sources: Sequence[Source],
     units: Sequence[OpenUnit],
     dropped: Sequence[NDArray[np.void]],
-    taken: Sequence[pl.DataFrame],
+    taken: Sequence[dict[str, int]],
     train: Epoch,
 ) -> Accounting:
     """For each unit, what became of all that was read of it."""
@@ -30,7 +29,7 @@ def accounting(
 
 
 def _account(
-    source: Source, unit: OpenUnit, dropped: NDArray[np.void], taken: pl.DataFrame, tokens: int
+    source: Source, unit: OpenUnit, dropped: NDArray[np.void], taken: dict[str, int], tokens: int
 ) -> UnitAccount:
     packed = unit.unit
     reasons = Counter(packed.dropped)
@@ -41,7 +40,7 @@ def _account(
         rejected=packed.rejected,
         dropped=dict(+reasons),
         held_out=packed.held_out - _held_out_erased(unit, dropped),
-        kept={split: int((taken["split"] == split).sum()) for split in SPLITS},
+        kept=taken,
         changed=packed.changed,
         samples=packed.samples,
         weight=source.weight,

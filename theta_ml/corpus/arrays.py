@@ -1,5 +1,6 @@
 """NumPy files that are written a part at a time, and read memory-mapped."""
 
+import mmap
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -56,3 +57,12 @@ def npy_rows(path: Path) -> int:
         npy.read_magic(file)
         shape, *_ = npy.read_array_header_1_0(file)
     return int(shape[0])
+
+
+def release(array: NDArray[Any]) -> None:
+    """Gives the pages of a memory-mapped array back to the system; they are read again where they are asked for."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)

@@ -5,15 +5,14 @@ bucket are compared. Two that share the Jaccard similarity j of their shingles m
 1 - (1 - j^4)^32: 0.87 at 0.5, 0.9999 at 0.7 (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3).
 """
 
-import mmap
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from theta_ml.corpus.arrays import release
 from theta_ml.corpus.minhash import PERMUTATIONS
 from theta_ml.corpus.shingles import mix
 
@@ -128,12 +127,3 @@ def _sketches(file: int, items: NDArray[np.int64]) -> NDArray[np.uint8]:
 def _bytes_of(signatures: NDArray[np.uint32]) -> NDArray[np.uint8]:
     """(rows, PERMUTATIONS). Smallest numbers have their high bits in common, so these are not taken as they are."""
     return ((signatures * np.uint32(0x9E3779B1)) >> np.uint32(24)).astype(np.uint8)
-
-
-def release(array: NDArray[Any]) -> None:
-    """Gives the pages of a memory-mapped array back to the system; they are read again where they are asked for."""
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    if isinstance(base, mmap.mmap):
-        base.madvise(mmap.MADV_DONTNEED)

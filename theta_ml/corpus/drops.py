@@ -9,8 +9,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from theta_ml.corpus import duplicates
+from theta_ml.corpus.duplicates import TEST, TRAIN
 from theta_ml.corpus.feedback import TIERS
-from theta_ml.corpus.unit import DROP, REASONS, SPLITS, OpenUnit, split_codes
+from theta_ml.corpus.unit import DROP, REASONS, OpenUnit, split_codes
 from theta_ml.corpus.user_share import order_of, over_share
 
 _NOT_DROPPED = 255
@@ -34,21 +35,35 @@ def drop_lists(units: Sequence[OpenUnit], limits: Limits, folder: Path) -> list[
     What the unit itself has dropped is not repeated. Of copies, the one of the older month stays, and a dataset's goes.
     Temporary files go below `folder`.
     """
-    columns = ["conversation_id", "user_id", "split", "tier"]
-    tables = [unit.conversations(columns) for unit in units]
+    tables = [_table(unit, limits.erased) for unit in units]
     every = pl.concat(tables)
     reasons = np.full(len(every), _NOT_DROPPED, np.uint8)
     absent = _absent(units, tables)
-    _mark(reasons, every["conversation_id"].is_in(list(limits.erased)).to_numpy() & ~absent, "erased")
+    _mark(reasons, every["erased"].to_numpy() & ~absent, "erased")
     if not limits.disliked:
-        disliked = (every["tier"] == TIERS.index("disliked")) & every["split"].is_in(SPLITS)
+        disliked = (every["tier"] == TIERS.index("disliked")) & (every["split"] != TEST)
         _mark(reasons, disliked.to_numpy() & ~absent, "disliked")
     _mark_copies(reasons, units, every, absent, folder)
-    learned = (every["split"] == "train").to_numpy() & ~absent & (reasons == _NOT_DROPPED)
+    learned = (every["split"] == TRAIN).to_numpy() & ~absent & (reasons == _NOT_DROPPED)
     order = np.concatenate([order_of(unit.fingerprints()) for unit in units])[learned]
-    learned[learned] = over_share(every["user_id"].filter(pl.Series(learned)), order, limits.user_share)
+    learned[learned] = over_share(every["user"].filter(pl.Series(learned)), order, limits.user_share)
     _mark(reasons, learned, "share of one user")
     return _by_unit(reasons, [len(table) for table in tables])
+
+
+def _table(unit: OpenUnit, erased: Collection[str]) -> pl.DataFrame:
+    """Numbers instead of texts: there may be millions. `user` is null where nobody is named."""
+    conversations = unit.conversations(["conversation_id", "user_id", "split", "tier"])
+    return pl.DataFrame(
+        {
+            "user": conversations.select(pl.when(pl.col("user_id").is_not_null()).then(pl.col("user_id").hash()))[
+                "user_id"
+            ],
+            "split": split_codes(conversations["split"]),
+            "tier": conversations["tier"],
+            "erased": conversations["conversation_id"].is_in(list(erased)),
+        }
+    )
 
 
 def _absent(units: Sequence[OpenUnit], tables: Sequence[pl.DataFrame]) -> NDArray[np.bool_]:
@@ -68,7 +83,7 @@ def _mark_copies(
     items = duplicates.Items(
         [unit.signatures() for unit in units],
         [unit.fingerprints() for unit in units],
-        split_codes(every["split"]),
+        every["split"].to_numpy(),
         np.arange(len(every), dtype=np.uint32),
         gone,
     )

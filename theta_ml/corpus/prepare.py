@@ -24,7 +24,7 @@ from theta_ml.corpus.shapes import corpus_shape
 from theta_ml.corpus.shard import Shard
 from theta_ml.corpus.sources import Reading
 from theta_ml.corpus.spec import PrepareSpec, resolve
-from theta_ml.corpus.taken import record_taken, taken
+from theta_ml.corpus.taken import record_taken
 from theta_ml.corpus.tokenizer import ChatTokenizer, train_tokenizer
 from theta_ml.corpus.unit import SPLITS, OpenUnit, Terms, find_or_pack
 from theta_ml.corpus.unit import STAGE as UNIT
@@ -84,9 +84,8 @@ def prepare(spec: PrepareSpec, inputs: Inputs, work: Work) -> PackedCorpus:
     dropped = drop_lists(units, limits, work.path)
     _save_drops(dropped, work.path)
     epochs = {split: _epoch(spec, from_where, units, dropped, split, work.path) for split in SPLITS}
-    learned = [taken(unit, drops["conversation"]) for unit, drops in zip(units, dropped, strict=True)]
     months = ["" if source.name in {each.id for each in spec.mixture} else source.name for source in from_where]
-    record_taken(work.settings, work.key, months, learned)
+    learned = record_taken(work.settings, work.key, months, units, dropped)
     books = accounting(spec.month, from_where, units, dropped, learned, epochs["train"])
     report.write(work.path, books)
     work.events.log(books.sentence)
@@ -101,7 +100,7 @@ def prepare(spec: PrepareSpec, inputs: Inputs, work: Work) -> PackedCorpus:
         sequences={split: len(epochs[split].plan) for split in SPLITS},
         tokens={split: epochs[split].tokens for split in SPLITS},
         loss_tokens={split: epochs[split].loss_tokens for split in SPLITS},
-        documents={split: sum(int((each["split"] == split).sum()) for each in learned) for split in SPLITS},
+        documents={split: sum(each[split] for each in learned) for split in SPLITS},
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from theta_ml.corpus.arrays import GrowingArray, open_array
+from theta_ml.corpus.arrays import GrowingArray, open_array, release
 from theta_ml.corpus.packing import best_fit, ranges, windows
 from theta_ml.corpus.spool import SpooledPieces
 
@@ -53,6 +53,8 @@ def write_shard(folder: Path, spooled: SpooledPieces, groups: NDArray[np.uint8],
                 rows_of_tokens.append(_filled(layout.rows, max_length, np.uint16(pad), into, tokens[out_of]))
                 rows_of_learned.append(_filled(layout.rows, max_length, np.bool_(False), into, learned[out_of]))
                 row_groups.append(np.full(layout.rows, group, np.uint8))
+                release(tokens)
+                release(learned)
 
 
 def _index(

@@ -1,33 +1,61 @@
 """The table `training_data`: which conversations a corpus took, from where."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from theta_ml.corpus.spool import CONVERSATIONS
 from theta_ml.corpus.unit import SPLITS, OpenUnit
 from theta_ml.landing.database import connect, database_faults
 from theta_ml.settings import Settings
 
 _COLUMNS = ("corpus_key", "conversation_id", "source", "month", "split", "tokens")
 _COPY = "COPY training_data (corpus_key, conversation_id, source, month, split, tokens) FROM STDIN (FORMAT csv)"
+_ROWS = 1 << 15
 
 
-def taken(unit: OpenUnit, dropped: NDArray[np.uint32]) -> pl.DataFrame:
-    """`spool.CONVERSATION_COLUMNS` of the conversations that are learned from: not those `dropped` by the corpus."""
-    without = np.concatenate([unit.dropped()["conversation"], dropped])
-    conversations = unit.conversations().with_row_index("number")
-    kept = pl.col("split").is_in(SPLITS) & ~pl.col("number").is_in(without)
-    return conversations.filter(kept)
+def record_taken(
+    settings: Settings,
+    corpus_key: str,
+    months: Sequence[str],
+    units: Sequence[OpenUnit],
+    dropped: Sequence[NDArray[np.void]],
+) -> list[dict[str, int]]:
+    """Writes down what is learned from, in place of what an earlier attempt wrote; counts it by unit and split.
 
-
-def record_taken(settings: Settings, corpus_key: str, months: Sequence[str], taken: Sequence[pl.DataFrame]) -> None:
-    """Writes them down, in place of what an earlier attempt wrote; `months` is empty text for a dataset."""
+    `months` is empty text where the unit is a dataset; `dropped` is the corpus' drop list.
+    """
+    counts = []
     with database_faults(), connect(settings) as connection, connection.cursor() as cursor:
         cursor.execute("DELETE FROM training_data WHERE corpus_key = %s", [corpus_key])
         with cursor.copy(_COPY) as copy:
-            for month, conversations in zip(months, taken, strict=True):
-                rows = conversations.with_columns(corpus_key=pl.lit(corpus_key), month=pl.lit(month))
-                text = rows.select(_COLUMNS).write_csv(include_header=False, quote_style="non_numeric")
-                copy.write(text)
+            for month, unit, drops in zip(months, units, dropped, strict=True):
+                counts.append(_copy(copy, corpus_key, month, taken(unit, drops["conversation"])))
+    return counts
+
+
+def taken(unit: OpenUnit, dropped: NDArray[np.uint32]) -> Iterator[pl.DataFrame]:
+    """`spool.CONVERSATION_COLUMNS` of those that are learned from, some thousands at a time."""
+    without = np.concatenate([unit.dropped()["conversation"], dropped])
+    number = 0
+    with pq.ParquetFile(unit.path / CONVERSATIONS) as file:
+        for rows in file.iter_batches(_ROWS):
+            table = pl.DataFrame(pa.Table.from_batches([rows]))
+            gone = pl.Series(np.isin(np.arange(number, number + len(table)), without))
+            yield table.filter(~gone & table["split"].is_in(SPLITS))
+            number += len(table)
+
+
+def _copy(copy: psycopg.Copy, corpus_key: str, month: str, taken: Iterator[pl.DataFrame]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for conversations in taken:
+        rows = conversations.with_columns(corpus_key=pl.lit(corpus_key), month=pl.lit(month))
+        copy.write(rows.select(_COLUMNS).write_csv(include_header=False, quote_style="non_numeric"))
+        counts.update(conversations["split"].to_list())
+    return {split: counts[split] for split in SPLITS}

@@ -150,7 +150,7 @@ def pack(name: str, content: str, readings: Iterable[Reading], terms: Terms, fol
     with Spool(folder) as spool:
         for reading in readings:
             _add(reading, terms, spool, seen)
-    conversations = pl.read_parquet(folder / CONVERSATIONS)
+    conversations = pl.read_parquet(folder / CONVERSATIONS, columns=["split", "tier", "tokens", "loss_tokens"])
     dropped = _dropped(folder, conversations, seen)
     np.save(folder / DROPPED, dropped)
     spooled = SpooledPieces.open(folder, dropped["conversation"])

@@ -132,7 +132,7 @@ def _manifest(spec: SnapshotSpec, months: dict[str, Totals], path: Path) -> Snap
         text_bytes=sum(total.text_bytes for total in totals),
         months={month: total.counts() for month, total in months.items()},
         redacted=dict(sorted((+redacted).items())),
-        files={file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(path.glob("*.parquet"))},
+        files={file.name: _sha256(file) for file in sorted(path.glob("*.parquet"))},
         query=query("snapshot").decode(),
         without=spec.without,
     )
@@ -170,6 +170,11 @@ def _record(connection: psycopg.Connection, run_id: str, spec: SnapshotSpec) -> 
     recorded = _recorded(connection, run_id, spec.month)  # another attempt's, where it came first
     assert recorded is not None
     return recorded
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _range(spec: SnapshotSpec) -> _Range:
