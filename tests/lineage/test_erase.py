@@ -1,5 +1,6 @@
 """`theta erase` and `theta lineage`, on what the real stages made, a real Postgres and a real MLflow."""
 
+import hashlib
 import json
 import threading
 import uuid
@@ -8,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import psycopg
 import pytest
 
 from tests.lineage.house import SECRETS, USER, House, id_in, line, noted, plain
 from theta_ml.corpus.prepare import open_rows
+from theta_ml.corpus.unit import REASONS
 from theta_ml.events import Events
 from theta_ml.landing.database import connect
 from theta_ml.lineage import landed
@@ -186,6 +189,60 @@ def test_copies_under_other_ids_are_named(house: House) -> None:
     report = house.erase("conversation", NOTED)
     assert report["report"]["copies"] == ["twin"] and "twin" in report["report"]["notes"][0]
     assert house.found_in(NOTED) == [] and house.found_in("twin")
+
+
+def test_what_is_left_of_the_artifacts_is_sound(house: House) -> None:
+    """Manifests fit their files; of the conversation a unit keeps the number, and that it was erased."""
+    months(house, noted(NOTED))
+    (unit,) = (uri for uri in house.store.places("pack") if holds(house, uri))
+    number = read(house, unit, "conversations.parquet").to_dicts().index(holds(house, unit)[0])
+    pieces = len(np.load(house.store.open(unit).path / "pieces.npy"))
+    house.erase("conversation", NOTED)
+    folder = house.store.open(unit).path
+    left = np.load(folder / "pieces.npy")
+    assert len(left) == pieces - 1 and number not in left["conversation"]
+    assert (
+        not np.load(folder / "signatures.npy")[number].any() and not np.load(folder / "fingerprints.npy")[number].any()
+    )
+    assert REASONS[dict(np.load(folder / "dropped.npy").tolist())[number]] == "erased"
+    row = read(house, unit, "conversations.parquet").to_dicts()[number]
+    assert (row["conversation_id"], row["user_id"], row["tokens"], row["loss_tokens"]) == ("", None, 0, 0)
+    for uri in house.store.places("snapshot"):
+        artifact = house.store.open(uri)
+        value = artifact.document["value"]
+        for name, text in value["files"].items():
+            assert hashlib.sha256((artifact.path / name).read_bytes()).hexdigest() == text
+        assert value["conversations"] == sum(len(read(house, uri, name)) for name in value["files"])
+        january = read(house, uri, "conversations-2026-01.parquet")["messages"].explode().struct.unnest()
+        counted = value["months"]["2026-01"]
+        assert counted["text_bytes"] == january["content"].str.len_bytes().sum() and counted["messages"] == len(january)
+        assert counted["train"] + counted["validation"] + counted["test"] == counted["conversations"] == 90
+        assert value["messages"] == sum(month["messages"] for month in value["months"].values())
+
+
+def read(house: House, uri: str, name: str) -> pl.DataFrame:
+    return pl.read_parquet(house.store.open(uri).path / name)
+
+
+def holds(house: House, uri: str) -> list[dict[str, Any]]:
+    return read(house, uri, "conversations.parquet").filter(pl.col("conversation_id") == NOTED).to_dicts()
+
+
+def test_a_scrubbed_unit_that_is_found_again_counts_what_was_erased(house: House) -> None:
+    """A dataset's unit hangs on the team's file, which stays: later corpora use what is left of the unit."""
+    house.settings.home.mkdir()
+    house.land(plain("2026-01", 90))
+    first = house.prepare(house.snapshot("2026-01", "r1").uri, "2026-01", datasets="coding")
+    champion = replace(house.train(first, "2026-01"), version=1)
+    names = sorted(each for each in house.taken(first.key) if each.startswith("coding/"))[:2]
+    for name in names:
+        house.erase("conversation", name)
+    units = house.store.places("pack")
+    again = house.prepare(house.snapshot("2026-01", "r1").uri, "2026-01", champion, datasets="coding")
+    assert house.store.places("pack") == units
+    assert house.taken(again.key) == house.taken(first.key) - set(names)
+    report = json.loads((house.store.open(again.uri).path / "report.json").read_text())
+    assert report["units"][1]["dropped"]["erased"] == 2
 
 
 class Broken(Exception):
