@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -154,14 +155,22 @@ def _places(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for name, count in landing.items():
         if count:
             yield "landing zone", _LANDING[name], f"{count:,}"
-    for artifact in found["artifacts"]:
-        yield artifact["stage"], artifact["key"], f"{artifact['conversations']:,}"
+    for stage, group in groupby(found["artifacts"], lambda artifact: artifact["stage"]):
+        artifacts = list(group)
+        most = artifacts if len(artifacts) <= _SHOWN else artifacts[: _SHOWN - 1]
+        for artifact in most:
+            yield stage, artifact["key"], f"{artifact['conversations']:,}"
+        if len(most) < len(artifacts):
+            rest = artifacts[len(most) :]
+            yield stage, f"and {len(rest)} more (--json)", f"{sum(each['conversations'] for each in rest):,}"
     if found.get("mlflow_reports"):
         yield "MLflow", "reports of corpora", f"{found['mlflow_reports']:,} runs"
     if found.get("leftovers"):
         yield "this machine", "leftovers of killed stages", f"{found['leftovers']:,} removed"
 
 
+_SHOWN = 8
+"""Artifacts of one kind."""
 _LANDING = {
     "conversations": "conversations",
     "messages": "messages",
