@@ -38,6 +38,8 @@ class Settings(BaseSettings):
 
     catalog: Path | None = None
     """A team's own datasets; default `$THETA_HOME/catalog.yaml`, which `theta data add` writes."""
+    recogniser: str | None = None
+    """A token-classification model (folder or hub id) that finds the names and addresses which rules cannot."""
     benchmarks: Path | None = None
     """Folder of the benchmarks that models are measured with: what holds one of their items is not learned from."""
 

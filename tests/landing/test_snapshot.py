@@ -17,13 +17,14 @@ import pytest
 from pydantic import SecretStr
 
 from tests.landing.feed import land, record, write
+from tests.privacy.small_model import save_model
 from theta_ml.events import Events
 from theta_ml.landing import arrow, chunk, locks, parquet
 from theta_ml.landing.database import DatabaseUnreachable
 from theta_ml.landing.parquet import SCHEMA, split_of
 from theta_ml.landing.snapshot import STAGE, Snapshot, SnapshotSpec, read_months
 from theta_ml.privacy.redaction import Redactor
-from theta_ml.settings import Settings
+from theta_ml.settings import Settings, SettingsError
 from theta_ml.stage import Inputs, Result, StageRetry, run_stage
 from theta_ml.store import Artifact, Store
 
@@ -236,6 +237,19 @@ def test_a_conversation_of_nine_megabytes_is_a_row_like_others(landing: Landing)
     large = read_months(path).column("messages")[1].as_py()
     assert [each["content"] for each in large] == [each["content"] for each in said]
     assert snapshot.text_bytes > 8_500_000
+
+
+def test_a_recogniser_finds_names_that_rules_do_not(landing: Landing, tmp_path: Path) -> None:
+    said = [{"role": "user", "content": "We met Anna Berg in Ulm."}, {"role": "assistant", "content": "How nice."}]
+    landing.land(record(1, messages=said))
+    plain = landing.run(SnapshotSpec("2026-02"), "r1")
+    landing.settings = landing.settings.model_copy(update={"recogniser": str(save_model(tmp_path / "model"))})
+    result = landing.run(SnapshotSpec("2026-02"), "r1")
+    (row,) = read_months(Store(landing.settings.artifacts, landing.home).open(result.uri).path).to_pylist()
+    assert row["messages"][0]["content"] == "We met [NAME_1] in Ulm." and result.key != plain.key
+    landing.settings = landing.settings.model_copy(update={"recogniser": str(tmp_path / "nowhere")})
+    with pytest.raises(SettingsError, match=r"THETA_RECOGNISER: .*nowhere"):
+        landing.run(SnapshotSpec("2026-02"), "r2")
 
 
 def test_an_erasure_changes_the_key_and_hides_what_was_erased(landing: Landing) -> None:

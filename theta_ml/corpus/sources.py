@@ -17,6 +17,7 @@ from theta_ml.corpus.formats.files import sha256
 from theta_ml.landing.lines import UnreadableFile
 from theta_ml.landing.parquet import split_of
 from theta_ml.privacy.batch import redact_conversations
+from theta_ml.privacy.recogniser import Recogniser, load_recogniser
 from theta_ml.privacy.redaction import VERSION as REDACTION
 from theta_ml.settings import Settings
 from theta_ml.stage import StageFailed
@@ -50,18 +51,19 @@ def read(dataset: Dataset, settings: Settings, redact: bool = True) -> Iterator[
     and so is its split. `redact=False` is for counting. Raises Missing and Unreadable.
     """
     seen, left = _Seen(), dataset.limit
+    recogniser = load_recogniser(settings.recogniser) if redact else None
     pending = _Pending(dataset)
     for name, row in _rows(dataset, settings):
         pending.add(name, row)
         if pending.full or (left is not None and len(pending.places) >= left):
-            reading = pending.reading(seen, left, redact)
+            reading = pending.reading(seen, left, redact, recogniser)
             left = None if left is None else left - reading.batch.conversations.height
             yield reading
             if left == 0:
                 return
             pending = _Pending(dataset)
     if not pending.empty:
-        yield pending.reading(seen, left, redact)
+        yield pending.reading(seen, left, redact, recogniser)
 
 
 def fingerprint(dataset: Dataset, settings: Settings) -> str:
@@ -70,7 +72,8 @@ def fingerprint(dataset: Dataset, settings: Settings) -> str:
     Weight and title are no part of it. Raises Missing.
     """
     entry = dataset.model_dump(include={"id", "format", "columns", "languages", "limit"})
-    identity = {"read": VERSION, "redaction": REDACTION, "entry": entry, "content": _content(dataset, settings)}
+    redaction = [REDACTION, settings.recogniser]
+    identity = {"read": VERSION, "redaction": redaction, "entry": entry, "content": _content(dataset, settings)}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -179,7 +182,7 @@ class _Pending:
             self.ratings.append(rating)
             self.size += len(content)
 
-    def reading(self, seen: _Seen, limit: int | None, redact: bool) -> Reading:
+    def reading(self, seen: _Seen, limit: int | None, redact: bool, recogniser: Recogniser | None) -> Reading:
         """At most `limit` conversations; what lies beyond was not asked for, and is no rejection."""
         batch = self._batch()
         fresh = seen.fresh(batch.conversations["conversation_id"])
@@ -187,7 +190,7 @@ class _Pending:
         if limit is not None:
             fresh = fresh & (fresh.cast(pl.UInt32).cum_sum() <= limit)
         batch = batch.keep(fresh)
-        return Reading(_redacted(batch) if redact else batch, rejected)
+        return Reading(_redacted(batch, recogniser) if redact else batch, rejected)
 
     def _identity(self, found: Conversation) -> str:
         """Raises UnicodeEncodeError where a text cannot be encoded."""
@@ -230,6 +233,6 @@ def _undecodable(found: Conversation) -> str:
     return "not UTF-8" if all("\udc80" <= character <= "\udcff" for character in strange) else "lone surrogate"
 
 
-def _redacted(batch: Batch) -> Batch:
-    redacted = redact_conversations(batch.messages["content"], batch.messages["conversation"])
+def _redacted(batch: Batch, recogniser: Recogniser | None) -> Batch:
+    redacted = redact_conversations(batch.messages["content"], batch.messages["conversation"], recogniser)
     return Batch(batch.conversations, batch.messages.with_columns(content=redacted.contents))

@@ -17,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from theta_ml.landing.database import DatabaseUnreachable
 from theta_ml.privacy.batch import redact_conversations
+from theta_ml.privacy.recogniser import Recogniser
 
 GROUP_BYTES = 16 << 20
 """A group is full at so much text, however few its rows."""
@@ -120,11 +121,11 @@ def as_lists(parts: pa.StructArray, like: pa.ListArray, kind: pa.ListType) -> pa
     return pa.ListArray.from_arrays(offsets, parts, kind)
 
 
-def redact(contents: pa.ListArray) -> tuple[pa.Array, Counter[str]]:
+def redact(contents: pa.ListArray, recogniser: Recogniser | None = None) -> tuple[pa.Array, Counter[str]]:
     """All texts one after another (strings), redacted conversation by conversation; and places replaced, by type."""
     lengths = list_lengths(contents)
     texts = pl.Series(pl.from_arrow(contents.flatten()), dtype=pl.String)
-    redacted = redact_conversations(texts, np.repeat(np.arange(len(lengths)), lengths))
+    redacted = redact_conversations(texts, np.repeat(np.arange(len(lengths)), lengths), recogniser)
     return redacted.contents.to_arrow().cast(pa.string()), redacted.counts
 
 

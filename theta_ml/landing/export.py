@@ -12,6 +12,7 @@ import pyarrow as pa
 from theta_ml.landing.arrow import arrays, arrow_reader, as_lists, as_written, groups, pseudonym_key, pseudonyms, redact
 from theta_ml.landing.database import query
 from theta_ml.month import Month
+from theta_ml.privacy.recogniser import Recogniser
 
 _INSTANT = "%Y-%m-%dT%H:%M:%S%.6fZ"
 _PIECE = 1000
@@ -47,7 +48,9 @@ def count(connection: psycopg.Connection, span: Span) -> int:
     return int(row[0])
 
 
-def export_pieces(connection: psycopg.Connection, span: Span, raw: bool = False) -> Iterator[Piece]:
+def export_pieces(
+    connection: psycopg.Connection, span: Span, raw: bool = False, recogniser: Recogniser | None = None
+) -> Iterator[Piece]:
     """The span's conversations, oldest first, redacted and under pseudonyms unless `raw`.
 
     `connection` is in a transaction of isolation REPEATABLE READ. Raises DatabaseUnreachable.
@@ -55,11 +58,11 @@ def export_pieces(connection: psycopg.Connection, span: Span, raw: bool = False)
     key = None if raw else pseudonym_key(connection)
     with arrow_reader(connection) as reader:
         for group in groups(reader.stream(query("export"), span._asdict()), _PIECE):
-            yield _piece(arrays(group), key)
+            yield _piece(arrays(group), key, recogniser)
 
 
-def _piece(rows: dict[str, pa.Array], key: bytes | None) -> Piece:
-    messages = _messages(rows, key)
+def _piece(rows: dict[str, pa.Array], key: bytes | None, recogniser: Recogniser | None) -> Piece:
+    messages = _messages(rows, key, recogniser)
     conversations = {
         "id": rows["conversation_id"],
         "source": rows["source"],
@@ -77,10 +80,11 @@ def _piece(rows: dict[str, pa.Array], key: bytes | None) -> Piece:
     return Piece(lines.getvalue(), len(frame), len(messages))
 
 
-def _messages(rows: dict[str, pa.Array], key: bytes | None) -> pa.StructArray:
+def _messages(rows: dict[str, pa.Array], key: bytes | None, recogniser: Recogniser | None) -> pa.StructArray:
+    texts = rows["contents"]
     columns = {
         "role": rows["roles"].flatten(),
-        "content": rows["contents"].flatten() if key is None else redact(rows["contents"])[0],
+        "content": texts.flatten() if key is None else redact(texts, recogniser)[0],
         "author": _hidden(rows["authors"].flatten(), key),
         "rating": as_written(rows["ratings"].flatten()),
         "created_at": _written(rows["created_ats"].flatten()),

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from theta_ml.landing.arrow import arrays, as_lists, as_written, groups, pseudonyms, redact
+from theta_ml.privacy.recogniser import Recogniser
 
 _INSTANT = pa.timestamp("us", tz="UTC")
 SCHEMA = pa.schema(
@@ -67,12 +68,14 @@ def split_of(conversation_id: str) -> str:
     return "train" if share < 80 else "validation" if share < 90 else "test"
 
 
-def write_month(folder: Path, month: str, batches: Iterator[pa.RecordBatch], key: bytes) -> Totals:
+def write_month(
+    folder: Path, month: str, batches: Iterator[pa.RecordBatch], key: bytes, recogniser: Recogniser | None = None
+) -> Totals:
     """Writes the rows of `sql/queries/snapshot.sql`, in their order, a group at a time; `key` hides user ids."""
     totals = Totals()
     with pq.ParquetWriter(folder / file_name(month), SCHEMA, compression="zstd") as writer:
         for group in groups(batches, GROUP_ROWS):
-            writer.write_table(_table(month, group, key, totals))
+            writer.write_table(_table(month, group, key, recogniser, totals))
     return totals
 
 
@@ -87,10 +90,10 @@ def file_name(month: str) -> str:
     return f"conversations-{month}.parquet"
 
 
-def _table(month: str, group: pa.Table, key: bytes, totals: Totals) -> pa.Table:
+def _table(month: str, group: pa.Table, key: bytes, recogniser: Recogniser | None, totals: Totals) -> pa.Table:
     """(conversations,) of SCHEMA; counts them."""
     rows = arrays(group)
-    contents, redacted = redact(rows["contents"])
+    contents, redacted = redact(rows["contents"], recogniser)
     splits = [split_of(each) for each in rows["conversation_id"].to_pylist()]
     _count(totals, contents, splits, redacted)
     columns = {

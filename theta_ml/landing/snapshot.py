@@ -19,6 +19,7 @@ from theta_ml.landing.locks import landing_lock
 from theta_ml.landing.parquet import Totals, write_month
 from theta_ml.month import Month
 from theta_ml.privacy import redaction
+from theta_ml.privacy.recogniser import load_recogniser
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, Stage, StageFailed, Work
 
@@ -42,6 +43,8 @@ class SnapshotSpec:
     """Months left out; filled in together with the watermark: those whose data was blocked."""
     erasures: int = 0
     """How many erasures had been made; part of the key, so that no cached result brings anything back."""
+    recogniser: str = ""
+    """Model that finds names which rules cannot; where empty, `THETA_RECOGNISER`, else none."""
 
     def __post_init__(self) -> None:
         if self.window_months < 0:
@@ -91,7 +94,7 @@ def resolve(spec: SnapshotSpec, inputs: Inputs, settings: Settings, run_id: str)
     given = _parse(spec.watermark).isoformat() if spec.watermark else ""
     with database_faults(), connect(settings) as connection:
         connection.autocommit = True
-        spec = replace(spec, erasures=_erasures(connection))
+        spec = replace(spec, erasures=_erasures(connection), recogniser=spec.recogniser or settings.recogniser or "")
         if given:
             return replace(spec, watermark=given)
         watermark, without = _recorded(connection, run_id, spec.month) or _record(connection, run_id, spec)
@@ -102,6 +105,7 @@ def snapshot(spec: SnapshotSpec, inputs: Inputs, work: Work) -> Snapshot:
     """Writes `conversations-YYYY-MM.parquet` for each month of the window; an empty file where the month has none."""
     arguments = {"watermark": _parse(spec.watermark), **_range(spec)._asdict()}
     months: dict[str, Totals] = {}
+    recogniser = load_recogniser(spec.recogniser)
     with database_faults(), connect(work.settings) as connection:
         connection.read_only = True
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -113,7 +117,7 @@ def snapshot(spec: SnapshotSpec, inputs: Inputs, work: Work) -> Snapshot:
             done = 0
             for month, size in sorted(sizes.items()):
                 rows = reader.stream(query("snapshot"), arguments | _bounds(month))
-                months[month] = write_month(work.path, month, rows, key)
+                months[month] = write_month(work.path, month, rows, key, recogniser)
                 done += size
                 work.events.progress(done, sum(sizes.values()), "conversations", month)
     return _manifest(spec, months, work.path)

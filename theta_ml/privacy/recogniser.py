@@ -6,9 +6,11 @@ by a folder or a hub id; Theta ships none.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 from theta_ml.privacy.redaction import Found
+from theta_ml.settings import SettingsError
 
 KINDS: Mapping[str, str] = {
     "PER": "NAME", "PERSON": "NAME", "NAME": "NAME", "FIRSTNAME": "NAME", "LASTNAME": "NAME",
@@ -16,6 +18,17 @@ KINDS: Mapping[str, str] = {
     "ADDRESS": "ADDRESS", "STREET_ADDRESS": "ADDRESS", "STREET": "ADDRESS", "PRIVATE_ADDRESS": "ADDRESS",
 }  # fmt: skip
 """Labels of such models (CoNLL, OntoNotes, those for personal data), and our types. Towns are nobody's."""
+
+
+@cache
+def load_recogniser(model: str | None) -> "Recogniser | None":
+    """None where none is named: rules do alone. Raises SettingsError where it cannot be used."""
+    if not model:
+        return None
+    try:
+        return TokenClassifier(model)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"THETA_RECOGNISER: {' '.join(str(error).split())}") from error
 
 
 class Recogniser(Protocol):
