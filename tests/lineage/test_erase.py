@@ -14,7 +14,9 @@ import psycopg
 import pytest
 
 from tests.lineage.house import SECRETS, USER, House, id_in, line, noted, plain
+from theta_ml.corpus.catalog import load_catalog
 from theta_ml.corpus.prepare import open_rows
+from theta_ml.corpus.sources import read as read_dataset
 from theta_ml.corpus.unit import REASONS
 from theta_ml.events import Events
 from theta_ml.landing.database import connect
@@ -228,21 +230,28 @@ def holds(house: House, uri: str) -> list[dict[str, Any]]:
     return read(house, uri, "conversations.parquet").filter(pl.col("conversation_id") == NOTED).to_dicts()
 
 
-def test_a_scrubbed_unit_that_is_found_again_counts_what_was_erased(house: House) -> None:
-    """A dataset's unit hangs on the team's file, which stays: later corpora use what is left of the unit."""
+def test_a_dataset_is_packed_anew_without_what_was_erased(house: House) -> None:
+    """Its file is the team's and stays: a unit made later, with whatever tokenizer, does not hold it."""
     house.settings.home.mkdir()
     house.land(plain("2026-01", 90))
     first = house.prepare(house.snapshot("2026-01", "r1").uri, "2026-01", datasets="coding")
-    champion = replace(house.train(first, "2026-01"), version=1)
     names = sorted(each for each in house.taken(first.key) if each.startswith("coding/"))[:2]
     for name in names:
         house.erase("conversation", name)
-    units = house.store.places("pack")
-    again = house.prepare(house.snapshot("2026-01", "r1").uri, "2026-01", champion, datasets="coding")
-    assert house.store.places("pack") == units
+    again = house.prepare(house.snapshot("2026-01", "r1").uri, "2026-01", datasets="coding")
     assert house.taken(again.key) == house.taken(first.key) - set(names)
     report = json.loads((house.store.open(again.uri).path / "report.json").read_text())
-    assert report["units"][1]["dropped"]["erased"] == 2
+    assert report["units"][1]["rejected"]["erased"] == 2
+    assert house.found_in(*said(house, names)) == []
+    assert house.erase("conversation", names[0])["already"]
+
+
+def said(house: House, names: list[str]) -> list[str]:
+    """How each conversation begins."""
+    (reading,) = read_dataset(load_catalog(house.settings).get("coding"), house.settings)
+    numbers = reading.batch.conversations.with_row_index("number").filter(pl.col("conversation_id").is_in(names))
+    first = reading.batch.messages.filter(pl.col("conversation").is_in(numbers["number"].to_list()))
+    return [text[:60] for text in first.unique("conversation", keep="first")["content"]]
 
 
 class Broken(Exception):

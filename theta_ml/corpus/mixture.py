@@ -1,14 +1,19 @@
 """Where a corpus' conversations come from: the months of the snapshot, then the datasets of the catalog."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from theta_ml.corpus.catalog import load_catalog
+import polars as pl
+
+from theta_ml.corpus.catalog import Dataset, load_catalog
 from theta_ml.corpus.months import read_month
-from theta_ml.corpus.sources import Reading, read
-from theta_ml.corpus.spec import PrepareSpec
+from theta_ml.corpus.sources import REJECTED, Reading, read
+from theta_ml.corpus.spec import Mixed, PrepareSpec
+from theta_ml.landing.erased import erased_ids
 from theta_ml.landing.parquet import file_name
 from theta_ml.landing.snapshot import Snapshot
 from theta_ml.settings import Settings
@@ -33,11 +38,25 @@ def sources(spec: PrepareSpec, inputs: Inputs, settings: Settings) -> list[Sourc
     """The months, oldest first, then the datasets in the catalog's order."""
     snapshot, path = inputs.noun("snapshot", Snapshot), inputs.path("snapshot")
     months = [_month(spec, snapshot, month, path) for month in snapshot.window]
-    catalog = load_catalog(settings)
-    return months + [
-        Source(mixed.id, mixed.content, mixed.weight, partial(read, catalog.get(mixed.id), settings))
-        for mixed in spec.mixture
-    ]
+    catalog, erased = load_catalog(settings), erased_ids(settings)
+    return months + [_dataset(mixed, catalog.get(mixed.id), erased, settings) for mixed in spec.mixture]
+
+
+def _dataset(mixed: Mixed, dataset: Dataset, erased: list[str], settings: Settings) -> Source:
+    """Without what was erased: its file is the team's and still holds it."""
+    own = [each for each in erased if each.startswith(f"{mixed.id}/")]
+    if not own:
+        return Source(mixed.id, mixed.content, mixed.weight, partial(read, dataset, settings))
+    content = hashlib.sha256(json.dumps([mixed.content, own]).encode()).hexdigest()[:32]
+    return Source(mixed.id, content, mixed.weight, partial(_without, own, dataset, settings))
+
+
+def _without(erased: list[str], dataset: Dataset, settings: Settings) -> Iterator[Reading]:
+    """The dataset, erased conversations counted as rejected, under no name."""
+    for reading in read(dataset, settings):
+        gone = reading.batch.conversations["conversation_id"].is_in(erased)
+        nameless = pl.DataFrame([("", "erased", "", 0)] * int(gone.sum()), REJECTED, orient="row")
+        yield Reading(reading.batch.keep(~gone), reading.rejected.vstack(nameless))
 
 
 def _month(spec: PrepareSpec, snapshot: Snapshot, month: str, path: Path) -> Source:
