@@ -233,19 +233,19 @@ class Rewriting:
         if self._copies:
             self.store.fs.put_file(str(path), f"{self.place}/{name}")
         else:
-            _to_disk(path)
+            to_disk(path)
 
     @contextmanager
     def replacing(self, name: str) -> Iterator[Path]:
         """Where the new file is to be written; it takes the old one's place at the end of the block."""
         new = self.folder / f".{name}.new"
         yield new
-        _to_disk(new)
+        to_disk(new)
         new.replace(self.folder / name)
         if self._copies:
             self.store.fs.put_file(str(self.folder / name), f"{self.place}/{name}")
         else:
-            _to_disk(self.folder)
+            to_disk(self.folder)
 
     def remove_unfinished(self) -> None:
         """What a killed rewriter left."""
@@ -260,7 +260,8 @@ class Rewriting:
                 self.store.fs.rm(f"{self.place}/{name}".rstrip("/"), recursive=True)
 
 
-def _to_disk(path: Path) -> None:
+def to_disk(path: Path) -> None:
+    """Waits until a file, or a folder's list of files, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from theta_ml.corpus import shingles
 from theta_ml.corpus.batch import Batch
+from theta_ml.corpus.packing import ranges
 from theta_ml.corpus.shingles import Words, words, words_of
 
 VERSION = 1
@@ -102,7 +103,7 @@ class Contamination:
             {
                 "conversation": np.repeat(conversation, end - first),
                 "gram": np.repeat(runs, end - first),
-                "item": self.items[_ranges(first, end - first)],
+                "item": self.items[ranges(first, end - first)],
             }
         )
         found = pairs.unique().group_by("conversation", "item").len()
@@ -114,12 +115,6 @@ class Contamination:
         lengths = np.diff(said.messages)
         brief = np.flatnonzero((lengths >= FEWEST_WORDS) & (lengths < GRAM))
         return brief[np.isin(said.whole(said.messages[brief], lengths[brief]), self.short)]
-
-
-def _ranges(first: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """first[0], first[0] + 1, ... of counts[0] numbers, then those from first[1] on, and so on."""
-    before = np.cumsum(counts) - counts
-    return np.arange(counts.sum()) + np.repeat(first - before, counts)
 
 
 def _leading(grams: NDArray[np.uint64]) -> NDArray[np.uint64]:

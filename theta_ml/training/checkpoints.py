@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from theta_ml.store import MARKER
+from theta_ml.store import MARKER, to_disk
 from theta_ml.training.progress import Progress
 
 KEPT = 2
@@ -94,14 +94,14 @@ class Checkpoints:
     def _publish(self, partial: Path, place: Path) -> None:
         lengths = {}
         for file in sorted(partial.iterdir()):
-            _to_disk(file)
+            to_disk(file)
             lengths[file.name] = file.stat().st_size
         (partial / MARKER).write_text(json.dumps(lengths))
-        _to_disk(partial / MARKER)
+        to_disk(partial / MARKER)
         if place.exists():
             shutil.rmtree(place)  # torn, or the same work done again
         partial.rename(place)
-        _to_disk(self.root)
+        to_disk(self.root)
 
     def _prune(self, progress: Progress) -> None:
         steps = sorted((f for f in self.root.glob("step-*") if is_complete(f)), key=_step)
@@ -155,11 +155,3 @@ def _restore_moments(model: nn.Module, optimizer: Optimizer, saved: dict[str, Te
 
 def _step(folder: Path) -> int:
     return int(folder.name.rsplit("-", 1)[1])
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
