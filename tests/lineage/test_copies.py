@@ -14,8 +14,9 @@ def test_simulated_feeds_lose_their_lines(tmp_path: Path) -> None:
     settings, folder = Settings(home=tmp_path), tmp_path / "simulated"
     folder.mkdir()
     lines = [json.dumps({"id": name, "messages": ["é"]}, ensure_ascii=False) + "\n" for name in ("a", "b", "a b")]
-    (folder / "seed-7-2026-01.jsonl").write_text("".join(lines) + "\n")
-    assert count_in_feeds(settings, frozenset("a")) == scrub_feeds(settings, frozenset("a")) == 1
+    torn = lines[0][:14] + "\n"
+    (folder / "seed-7-2026-01.jsonl").write_text("".join([*lines, torn]) + "\n")
+    assert count_in_feeds(settings, frozenset("a")) == scrub_feeds(settings, frozenset("a")) == 2
     assert (folder / "seed-7-2026-01.jsonl").read_text() == lines[1] + lines[2] + "\n"
     assert scrub_feeds(settings, frozenset("a")) == 0
 
