@@ -40,7 +40,7 @@ def clean(batch: Batch, rules: Rules | None = None) -> Cleaned:
     filled = _without_empty_turns(repaired, log)
     told = _with_languages(filled, log)
     verdicts = quality.shape(told, rules) | verdicts | _judged(told, rules)
-    reasons = _first_reason(verdicts, len(told.conversations))
+    reasons = _first_reason(verdicts, (told.conversations["split"] == "test").to_numpy())
     return Cleaned(told.keep(reasons.is_null()), _rejected(told, reasons, log), log.changed, log.samples)
 
 
@@ -140,11 +140,19 @@ def _judged(batch: Batch, rules: Rules) -> quality.Verdicts:
     return verdicts | quality.toxic(replies, texts, spoken, rules)
 
 
-def _first_reason(verdicts: quality.Verdicts, size: int) -> pl.Series:
-    """For each conversation the first rule that rejects it, or null."""
-    reasons = pl.Series([None] * size, dtype=pl.String)
+_UNANSWERED = ("empty", "no_assistant_turn")
+
+
+def _first_reason(verdicts: quality.Verdicts, test: NDArray[np.bool_]) -> pl.Series:
+    """For each conversation the first rule that rejects it, or null.
+
+    Models are judged on `test` conversations however bad these are (`evaluation.selection`): the corpus must know them
+    all, for their copies to leave.
+    """
+    reasons = pl.Series([None] * len(test), dtype=pl.String)
     for reason, rejected in reversed(verdicts.items()):
-        reasons = put(reasons, pl.Series(rejected).arg_true(), pl.Series([reason]))
+        rows = rejected if reason in _UNANSWERED else rejected & ~test
+        reasons = put(reasons, pl.Series(rows).arg_true(), pl.Series([reason]))
     return reasons
 
 

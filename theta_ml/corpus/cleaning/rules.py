@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-VERSION = 1
+VERSION = 2
 """Raised when the same rules would clean the same text differently: part of a packed unit's key."""
 
 
