@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import psycopg
 import pytest
 
 from tests.corpus.snapshots import conversations, passed_checks, record, write_artifact, write_snapshot
 from theta_ml.champion import Champion
+from theta_ml.corpus.batch import CONVERSATIONS, MESSAGES, Batch
+from theta_ml.corpus.feedback import TIERS, tiers
 from theta_ml.corpus.prepare import STAGE, PackedCorpus, PrepareSpec, open_rows
 from theta_ml.corpus.tokenizer import ChatTokenizer
 from theta_ml.corpus.unit import STAGE as UNIT
@@ -243,6 +246,52 @@ def test_no_copy_of_a_test_conversation_is_learned_from(settings: Settings, stor
         assert kept and not kept & {row["conversation_id"] for row in tests}
         left = kept & {row["conversation_id"] for row in planted}
         assert not left, f"{len(left)} of {len(planted)} copies are learned from"
+
+
+def test_a_copy_of_a_bad_test_conversation_is_not_learned_from(settings: Settings, store: Store) -> None:
+    """Models are judged on all test conversations, on those too that nobody should learn from."""
+    months = {month: list(rows) for month, rows in MONTHS.items()}
+    bad = [("user", "Why does my kettle leak?"), ("assistant", "Because you are a moron, you moron: close the lid.")]
+    copied = record("copy", "2026-02", bad, "train") | {"language": "nl"}  # of which no word list is at hand
+    months["2026-01"] += [record("judged", "2026-01", bad, "test"), record("rude", "2026-01", bad, "train")]
+    months["2026-02"] += [copied]
+    result = run(settings, spec("2026-02"), [write_snapshot(store, months), *passed_checks(store)])
+    assert not {"judged", "rude", "copy"} & set(taken(settings, result.key))
+    january, february = report(store, result)["units"]
+    assert january["rejected"] == {"toxic_reply": 1}
+    assert february["dropped"] == {"copy of a test conversation": 1}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    ["theta_ml.corpus.spec.VERSIONS", "theta_ml.corpus.unit.VERSIONS"],
+)
+def test_what_other_rules_packed_is_not_found_again(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    inputs = [write_snapshot(store, MONTHS), *passed_checks(store)]
+    first = run(settings, spec("2026-02"), inputs)
+    monkeypatch.setattr(changed, (0, 0, 0, 0))
+    again = run(settings, spec("2026-02", seed=1 if "spec" in changed else 2), inputs)
+    assert again.key != first.key
+    keys = [{unit.key for unit in noun(store, each).units} for each in (first, again)]
+    assert (keys[0] == keys[1]) == ("spec" in changed)
+
+
+def test_a_dataset_named_twice_counts_once(settings: Settings, store: Store) -> None:
+    inputs = [write_snapshot(store, MONTHS), *passed_checks(store)]
+    result = run(settings, spec("2026-02", datasets="smartass, smartass"), inputs)
+    assert [unit.name for unit in noun(store, result).units] == [*MONTHS, "smartass"]
+
+
+def test_answers_are_rated_on_average_where_the_conversation_is_not() -> None:
+    ratings = [[4.0, None, 4.5], [1.0, 3.0], [3.9, 4.1], [None], [5.0]]
+    turns = [(number, "assistant", "Yes.", rating) for number, each in enumerate(ratings) for rating in each]
+    turns += [(3, "user", "No!", 1.0)]
+    described = [(str(number), "test", "en", None, 1.5 if number == 4 else None, "train") for number in range(6)]
+    said = pl.DataFrame(turns, MESSAGES, orient="row").sort("conversation", maintain_order=True)
+    batch = Batch(pl.DataFrame(described, CONVERSATIONS, orient="row"), said)
+    assert [TIERS[tier] for tier in tiers(batch)] == ["liked", "disliked", "liked", "neutral", "disliked", "neutral"]
 
 
 def _edited(row: dict[str, Any], conversation_id: str, month: str, chance: random.Random) -> dict[str, Any]:

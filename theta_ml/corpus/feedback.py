@@ -13,10 +13,14 @@ LIKED, DISLIKED = 4.0, 2.0
 
 def tiers(batch: Batch) -> NDArray[np.uint8]:
     """(conversations,), indices into TIERS: by its own rating, else by the mean of its answers', else neutral."""
-    rated = batch.messages.lazy().filter(pl.col("rating").is_not_null() & (pl.col("role") == "assistant"))
-    means = rated.group_by("conversation").agg(mean=pl.col("rating").mean()).collect()
-    numbers = pl.DataFrame({"conversation": pl.arange(len(batch.conversations), dtype=pl.UInt32, eager=True)})
-    mean = numbers.join(means, on="conversation", how="left", maintain_order="left")["mean"]
-    rating = pl.select(pl.coalesce(batch.conversations["rating"], mean)).to_series()
-    liked, disliked = (rating >= LIKED).fill_null(False), (rating <= DISLIKED).fill_null(False)
-    return (liked.cast(pl.UInt8) + 2 * disliked.cast(pl.UInt8)).to_numpy()
+    own = batch.conversations["rating"].fill_null(np.nan).to_numpy()
+    rating = np.where(np.isnan(own), _mean_of_answers(batch), own)
+    return ((rating >= LIKED) + 2 * (rating <= DISLIKED)).astype(np.uint8)
+
+
+def _mean_of_answers(batch: Batch) -> NDArray[np.float64]:
+    """(conversations,), NaN where no answer is rated. Summed in their order: threads must not decide a tie."""
+    rated = batch.messages.filter(pl.col("rating").is_not_null() & (pl.col("role") == "assistant"))
+    of, size = rated["conversation"].to_numpy(), len(batch.conversations)
+    total, count = np.bincount(of, rated["rating"].to_numpy(), size), np.bincount(of, minlength=size)
+    return np.where(count, total / np.maximum(count, 1), np.nan)

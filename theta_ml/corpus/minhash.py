@@ -40,11 +40,6 @@ def marks(batch: Batch, words: Words | None = None) -> Marks:
     return Marks(fingerprints, sign(*_never_empty(grams, starts, fingerprints[:, 0])))
 
 
-def signatures(batch: Batch) -> NDArray[np.uint32]:
-    """(conversations, PERMUTATIONS)."""
-    return marks(batch).signatures
-
-
 def sign(grams: NDArray[np.uint64], starts: NDArray[np.int64]) -> NDArray[np.uint32]:
     """Signatures of sets of hashes: set i is grams[starts[i]:starts[i + 1]], and holds at least one.
 

@@ -1,14 +1,18 @@
 """What `prepare` is told, and what it finds in the world before its key is taken."""
 
-from dataclasses import dataclass, field, replace
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from theta_ml.champion import Champion
-from theta_ml.corpus.catalog import Catalog, CatalogError, Dataset, load_catalog
+from theta_ml.corpus.catalog import Catalog, CatalogError, Dataset, Missing, load_catalog
+from theta_ml.corpus.cleaning import Rules
 from theta_ml.corpus.contamination import Contamination
 from theta_ml.corpus.shapes import corpus_shape
 from theta_ml.corpus.sources import fingerprint
+from theta_ml.corpus.unit import VERSIONS
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs
 
@@ -57,6 +61,9 @@ class PrepareSpec:
     """The catalog's weight of the landing zone; filled in likewise."""
     items: str = ""
     """Fingerprint of the benchmark items; filled in likewise."""
+    packing: str = ""
+    """Fingerprint of the rules, versions and shape that units are packed by; filled in likewise, so that a corpus made
+    by others is not found again."""
 
     def __post_init__(self) -> None:
         corpus_shape(self.preset)
@@ -68,19 +75,33 @@ class PrepareSpec:
 
 
 def resolve(spec: PrepareSpec, inputs: Inputs, settings: Settings, run_id: str) -> PrepareSpec:
-    """Fills in what the catalog and the benchmarks' folder hold now. Raises CatalogError and Missing."""
+    """Fills in what catalog, benchmarks' folder and code hold now. Raises CatalogError and Missing."""
     catalog = load_catalog(settings)
     mixture = [Mixed(each.id, each.weight, fingerprint(each, settings)) for each in _chosen(spec.datasets, catalog)]
     folder = spec.benchmarks or str(settings.benchmarks or "")
-    items = Contamination.load(Path(folder)).fingerprint() if folder else ""
+    items = _items(Path(folder)) if folder else ""
     landing = catalog.landing.weight
-    return replace(spec, mixture=mixture, landing_weight=landing, benchmarks=folder, items=items)
+    packing = _packing(spec.preset)
+    return replace(spec, mixture=mixture, landing_weight=landing, benchmarks=folder, items=items, packing=packing)
+
+
+def _items(folder: Path) -> str:
+    """Fingerprint of the benchmark items. Raises Missing."""
+    try:
+        return Contamination.load(folder).fingerprint()
+    except (OSError, ValueError) as error:
+        raise Missing(f"THETA_BENCHMARKS, or the parameter `benchmarks`: {error}") from None
+
+
+def _packing(preset: str) -> str:
+    identity = [VERSIONS, asdict(Rules()), asdict(corpus_shape(preset))]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _chosen(datasets: str, catalog: Catalog) -> list[Dataset]:
     if datasets in ("all", "none"):
         return list(catalog.mixture) if datasets == "all" else []
-    wanted = [catalog.get(name.strip()) for name in datasets.split(",")]
+    wanted = [catalog.get(name) for name in dict.fromkeys(map(str.strip, datasets.split(",")))]
     if catalog.landing in wanted:
         raise CatalogError(
             "datasets: the landing zone is read anyway; `theta data add landing --weight 0` leaves it out"

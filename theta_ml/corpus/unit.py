@@ -26,6 +26,7 @@ from theta_ml.corpus.encoder import Encoder
 from theta_ml.corpus.shard import Shard, write_shard
 from theta_ml.corpus.sources import Reading
 from theta_ml.corpus.spool import CONVERSATIONS, FINGERPRINTS, SIGNATURES, Spool, SpooledPieces, remove_spool
+from theta_ml.privacy import redaction
 from theta_ml.store import DOCUMENT, Artifact, Store
 
 STAGE = "pack"
@@ -38,6 +39,8 @@ DROP = np.dtype([("conversation", "<u4"), ("reason", "u1")])
 """A conversation that was packed for nothing or never: its number in the unit, and an index into REASONS."""
 REASONS = (*duplicates.REASONS, "benchmark", "share of one user", "disliked", "erased")
 _BENCHMARK = REASONS.index("benchmark")
+VERSIONS = (VERSION, cleaning.VERSION, minhash.VERSION, redaction.VERSION)
+"""Of all code that a unit's bytes hang on: cleaning redacts what it brings to light."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Terms:
     def key(self, content: str) -> str:
         """Content key of a unit: equal where the same content would be packed to the same bytes."""
         identity = [
-            [VERSION, cleaning.VERSION, minhash.VERSION, content, self.encoder.tokenizer.key(), self.max_length],
+            [*VERSIONS, content, self.encoder.tokenizer.key(), self.max_length],
             asdict(self.rules),
             self.contamination.fingerprint() if self.contamination else None,
         ]
@@ -203,7 +206,7 @@ def _dropped(folder: Path, conversations: pl.DataFrame, seen: _Seen) -> NDArray[
     reasons = np.full(count, len(REASONS), np.uint8)
     reasons[copies.item] = copies.reason
     held = np.concatenate([np.zeros(0, np.uint32), *seen.benchmark])
-    reasons[held] = REASONS.index("benchmark")
+    reasons[held] = _BENCHMARK
     reasons[(conversations["split"] == "test").to_numpy()] = len(REASONS)
     dropped = np.zeros(int((reasons < len(REASONS)).sum()), DROP)
     dropped["conversation"] = np.flatnonzero(reasons < len(REASONS))
