@@ -84,6 +84,7 @@ def test_own_entries_change_fields_of_built_in_ones_and_add_others(settings: Set
         ({"hub": "a/b"}, ["hub", "OWNER/NAME"]),
         ({"columns": {"answer": "x"}}, ["columns", "answer", "output"]),
         ({"id": "Mine!"}, ["id"]),
+        ({"id": "2026-01"}, ["id", "months"]),
     ],
 )
 def test_an_entry_at_fault_is_named_with_its_field_and_the_remedy(

@@ -1,5 +1,6 @@
 """The catalog: what a corpus may be made of, from the built-in `catalog.yaml` and a team's own."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -8,6 +9,7 @@ import yaml
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from theta_ml.month import MONTH_PATTERN
 from theta_ml.settings import Settings
 from theta_ml.stage import StageFailed
 
@@ -97,6 +99,8 @@ class Dataset(BaseModel):
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
+        if re.fullmatch(MONTH_PATTERN, self.id):
+            raise ValueError("id: months of the landing zone are named so; choose another")
         if (self.path is not None) != (self.source == "file"):
             raise ValueError("path: a `source: file` needs one, and only it; give the file or glob it is read from")
         if (self.hub is not None) != (self.source == "hub"):
