@@ -1,5 +1,6 @@
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -71,6 +72,26 @@ def test_the_first_of_two_writers_of_a_key_stays(store: Store) -> None:
         (path / "data.txt").write_text("second")
         write(store, "first")
     found = store.find("snapshot", KEY)
+    assert found is not None
+    assert (found.path / "data.txt").read_text() == "first"
+
+
+def test_two_writers_who_finish_at_once_do_not_remove_each_others_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (Store(str(tmp_path), tmp_path / name) for name in ("a", "b"))
+    other, read = threading.Thread(target=write, args=(second, "second")), first._read
+
+    def meanwhile(place: str) -> bytes:
+        if (tmp_path / "snapshot" / KEY).exists():  # moved there, not marked yet
+            other.start()
+            other.join(0.3)
+        return read(place)
+
+    monkeypatch.setattr(first, "_read", meanwhile)
+    write(first, "first")
+    other.join()
+    found = first.find("snapshot", KEY)
     assert found is not None
     assert (found.path / "data.txt").read_text() == "first"
 

@@ -8,7 +8,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -95,7 +95,9 @@ class Store:
             with _held(path):
                 yield path
                 times["finished"] = time.time()
-                self._publish(path, f"{self.base}/{stage}/{key}", times, stage in HOLDING)
+                # One after the other: what has no marker is then torn, and no other writer's who is about to set it.
+                with _held(parent) if self.local else nullcontext():
+                    self._publish(path, f"{self.base}/{stage}/{key}", times, stage in HOLDING)
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
