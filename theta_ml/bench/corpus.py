@@ -126,7 +126,10 @@ def _stage_rows(ours: list[dict[str, Any]], usual: list[dict[str, Any]]) -> list
 
 
 def _memory_rows(url: str, folder: Path, tokenizer: Path) -> list[dict[str, Any]]:
-    """Peak memory of the largest of our processes for half a million messages, and for ten times as many."""
+    """Peak memory of our process, snapshot and prepare in one, for half a million messages and for ten times as many.
+
+    The database server's is not counted.
+    """
     peaks = []
     for number, tenths in enumerate((16, 160)):
         _grow(url, tenths)

@@ -111,16 +111,19 @@ def _artifact(store: Any, stage: str, value: dict[str, Any], tokenizer: Path | N
 def usual(job: Job, clock: Clock) -> dict[str, int]:
     """What one would put together: psycopg, `datasets`, the Hugging Face tokenizer, datasketch, TRL's packing.
 
-    It neither redacts nor cleans, keeps no books, and cuts off what is longer than a row.
+    It neither redacts nor cleans, keeps no books, and cuts off what is longer than a row. Test conversations are there
+    for their copies to leave and, as with us, go no further. All libraries are imported before the clock runs.
     """
+    import datasketch  # noqa: F401
+    import psycopg  # noqa: F401
     from datasets import Dataset
     from transformers import AutoTokenizer
     from trl.data_utils import pack_dataset
 
     with clock.stage("fetch"):
-        conversations = _fetched(job)
+        conversations, tests = _fetched(job)
     with clock.stage("duplicates"):
-        kept = _without_copies(conversations)
+        kept = _without_copies(conversations, tests)
     tokenizer = AutoTokenizer.from_pretrained(job.tokenizer, local_files_only=True)
 
     def encode(batch: dict[str, Any]) -> dict[str, Any]:
@@ -145,39 +148,46 @@ def usual(job: Job, clock: Clock) -> dict[str, int]:
     }
 
 
-def _fetched(job: Job) -> list[list[dict[str, str]]]:
-    """The messages of each train and validation conversation, and of each test one: the peer needs its copies gone."""
+def _fetched(job: Job) -> tuple[list[list[dict[str, str]]], set[int]]:
+    """The messages of each conversation, and which of these are test conversations, as numbers."""
     import psycopg
+
+    from theta_ml.landing.parquet import split_of
 
     query = (
         "SELECT conversation_id, role, content FROM conversations JOIN messages USING (conversation_id)"
         " ORDER BY conversation_id, position"
     )
     conversations: list[list[dict[str, str]]] = []
+    tests: set[int] = set()
     last = None
     with psycopg.connect(job.url) as connection, connection.cursor("bench") as cursor:
         cursor.itersize = 10 * _CHUNK
         for conversation_id, role, content in cursor.execute(query):
             if conversation_id != last:
+                if split_of(conversation_id) == "test":
+                    tests.add(len(conversations))
                 conversations.append([])
                 last = conversation_id
             conversations[-1].append({"role": role, "content": content})
-    return conversations
+    return conversations, tests
 
 
-def _without_copies(conversations: list[list[dict[str, str]]]) -> list[list[dict[str, str]]]:
+def _without_copies(conversations: list[list[dict[str, str]]], tests: set[int]) -> list[list[dict[str, str]]]:
+    """Those to learn from: no test conversations, and no copies of these or of each other."""
     from datasketch import MinHash, MinHashLSH
 
     index = MinHashLSH(THRESHOLD, PERMUTATIONS, params=(BANDS, PERMUTATIONS // BANDS))
     kept: list[list[dict[str, str]]] = []
-    for number, messages in enumerate(conversations):
+    for number in sorted(range(len(conversations)), key=lambda number: number not in tests):  # tests first: they stay
+        messages = conversations[number]
         words = [word for message in messages for word in message["content"].lower().split()]
         grams = {f"{a} {b}".encode() for a, b in pairwise(words)} or {" ".join(words).encode()}
         signature = MinHash(PERMUTATIONS)
         signature.update_batch(grams)
         if not index.query(signature):
             index.insert(str(number), signature)
-            kept.append(messages)
+            kept += [] if number in tests else [messages]
     return kept
 
 

@@ -255,7 +255,7 @@ def _quality(who: str) -> dict[str, Any]:
 
 def _memory(count: int) -> dict[str, Any]:
     """`find` among so many signatures in files, of which three tenths resemble others."""
-    from theta_ml.bench.landing import _peak_bytes
+    from theta_ml.bench.landing_work import peak_bytes
     from theta_ml.corpus.duplicates import Items, find
 
     folder = Path(tempfile.mkdtemp(prefix="theta-bench-"))
@@ -267,7 +267,7 @@ def _memory(count: int) -> dict[str, Any]:
         started = perf_counter()
         found = find(Items([signatures], [fingerprints], split, rank), folder)
         assert len(found.item) > count / 10, "the copies were not found"
-        return {"seconds": perf_counter() - started, "peak": _peak_bytes()}
+        return {"seconds": perf_counter() - started, "peak": peak_bytes()}
     finally:
         shutil.rmtree(folder)
 

@@ -307,9 +307,3 @@ def _psql(url: str, commands: list[str]) -> float:
     started = perf_counter()
     subprocess.run([program, "--no-psqlrc", "--quiet", "--single-transaction", url, *arguments], check=True)
     return perf_counter() - started
-
-
-def _peak_bytes() -> int:
-    from theta_ml.bench.landing_work import peak_bytes
-
-    return peak_bytes()
