@@ -128,6 +128,21 @@ def test_weights_are_repetitions(settings: Settings, store: Store) -> None:
     assert 0.6 < replayed.tokens["train"] / flat.tokens["train"] < 0.8
 
 
+def test_what_is_never_shown_is_not_learned_from_and_takes_no_copy_away(settings: Settings, store: Store) -> None:
+    months = {month: list(rows) for month, rows in MONTHS.items()}
+    texts = [(m["role"], m["content"]) for row in months["2026-01"] if row["split"] == "train" for m in row["messages"]]
+    judged = [(m["role"], m["content"]) for row in months["2026-01"] if row["split"] == "test" for m in row["messages"]]
+    months["2026-02"] += [record("again", "2026-02", texts[:4], "train"), record("no", "2026-02", judged[:4], "train")]
+    inputs = [write_snapshot(store, months), *passed_checks(store)]
+    result = run(settings, spec("2026-02", replay_weight=0), inputs)
+    kept = set(taken(settings, result.key))
+    assert "again" in kept and "no" not in kept
+    assert not kept & {row["conversation_id"] for row in months["2026-01"]}
+    january, _ = report(store, result)["units"]
+    assert january["kept"] == {"train": 0, "validation": 0} and january["epoch_tokens"] == 0
+    assert january["dropped"] == {"not shown": sum(row["split"] != "test" for row in months["2026-01"])}
+
+
 def test_what_people_liked_counts_double_and_what_they_did_not_is_left_out(settings: Settings, store: Store) -> None:
     rows = conversations("2026-01", 150)
     for number, row in enumerate(rows):

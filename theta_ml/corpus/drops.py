@@ -27,6 +27,8 @@ class Limits:
     """Whether conversations that people disliked may be learned from."""
     erased: Collection[str] = ()
     """Ids of conversations that were erased and might still stand in a dataset's file."""
+    unshown: Collection[int] = ()
+    """Units of weight 0, by number: only their test conversations count, whose copies must leave."""
 
 
 def drop_lists(units: Sequence[OpenUnit], limits: Limits, folder: Path) -> list[NDArray[np.void]]:
@@ -36,19 +38,20 @@ def drop_lists(units: Sequence[OpenUnit], limits: Limits, folder: Path) -> list[
     Temporary files go below `folder`.
     """
     tables = [_table(unit, limits.erased) for unit in units]
-    every = pl.concat(tables)
+    every, sizes = pl.concat(tables), [len(table) for table in tables]
     reasons = np.full(len(every), _NOT_DROPPED, np.uint8)
     absent = _absent(units, tables)
     _mark(reasons, every["erased"].to_numpy() & ~absent, "erased")
+    teaching = (every["split"] != TEST).to_numpy() & ~absent
+    _mark(reasons, teaching & np.repeat(_among(limits.unshown, len(tables)), sizes), "not shown")
     if not limits.disliked:
-        disliked = (every["tier"] == TIERS.index("disliked")) & (every["split"] != TEST)
-        _mark(reasons, disliked.to_numpy() & ~absent, "disliked")
+        _mark(reasons, teaching & (every["tier"] == TIERS.index("disliked")).to_numpy(), "disliked")
     _mark_copies(reasons, units, every, absent, folder)
     learned = (every["split"] == TRAIN).to_numpy() & ~absent & (reasons == _NOT_DROPPED)
     order = np.concatenate([order_of(unit.fingerprints()) for unit in units])[learned]
     learned[learned] = over_share(every["user"].filter(pl.Series(learned)), order, limits.user_share)
     _mark(reasons, learned, "share of one user")
-    return _by_unit(reasons, [len(table) for table in tables])
+    return _by_unit(reasons, sizes)
 
 
 def _table(unit: OpenUnit, erased: Collection[str]) -> pl.DataFrame:
@@ -64,6 +67,10 @@ def _table(unit: OpenUnit, erased: Collection[str]) -> pl.DataFrame:
             "erased": conversations["conversation_id"].is_in(list(erased)),
         }
     )
+
+
+def _among(numbers: Collection[int], count: int) -> NDArray[np.bool_]:
+    return np.isin(np.arange(count), list(numbers))
 
 
 def _absent(units: Sequence[OpenUnit], tables: Sequence[pl.DataFrame]) -> NDArray[np.bool_]:

@@ -80,7 +80,8 @@ def prepare(spec: PrepareSpec, inputs: Inputs, work: Work) -> PackedCorpus:
     tokenizer.save(work.path / "tokenizer", max_length)
     items = Contamination.load(Path(spec.benchmarks)) if spec.benchmarks else None
     units = _units(from_where, Terms(Encoder(tokenizer), max_length, Rules(), items), work)
-    limits = Limits(spec.user_share, spec.disliked_weight > 0, frozenset(erased_ids(work.settings)))
+    unshown = [number for number, source in enumerate(from_where) if not source.weight]
+    limits = Limits(spec.user_share, spec.disliked_weight > 0, frozenset(erased_ids(work.settings)), unshown)
     dropped = drop_lists(units, limits, work.path)
     _save_drops(dropped, work.path)
     epochs = {split: _epoch(spec, from_where, units, dropped, split, work.path) for split in SPLITS}
@@ -206,4 +207,4 @@ def _weight(source: Source, split: str) -> float:
     return source.weight if split == "train" else float(source.weight > 0)
 
 
-STAGE = Stage("prepare", 2, PrepareSpec, prepare, resolve)
+STAGE = Stage("prepare", 3, PrepareSpec, prepare, resolve)

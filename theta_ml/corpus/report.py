@@ -189,6 +189,7 @@ EXPLANATIONS = {
     "benchmark": "holds an item of a benchmark that models are judged by",
     "share of one user": "more of one user than the cap allows",
     "disliked": "people rated it down",
+    "not shown": "of a source whose weight is 0",
     "erased": "somebody asked for it to be forgotten",
     "cut": "longer than a message may be: cut at a paragraph, line, sentence or word",
     "encoding": "decoded wrongly before it came here, decoded again",

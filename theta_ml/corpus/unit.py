@@ -37,7 +37,7 @@ SPLITS = ("train", "validation")
 DROPPED = "dropped.npy"
 DROP = np.dtype([("conversation", "<u4"), ("reason", "u1")])
 """A conversation that was packed for nothing or never: its number in the unit, and an index into REASONS."""
-REASONS = (*duplicates.REASONS, "benchmark", "share of one user", "disliked", "erased")
+REASONS = (*duplicates.REASONS, "benchmark", "share of one user", "disliked", "erased", "not shown")
 _BENCHMARK = REASONS.index("benchmark")
 VERSIONS = (VERSION, cleaning.VERSION, minhash.VERSION, redaction.VERSION)
 """Of all code that a unit's bytes hang on: cleaning redacts what it brings to light."""
