@@ -98,6 +98,8 @@ def test_the_command_writes_a_file_or_a_stream(database_url: str, tmp_path: Path
     refused: list[tuple[list[str], str]] = [
         (["--month", "2026-02", "--from", "2026-01"], "give one or the other"),
         (["--output", str(tmp_path / "no" / "x")], "make it first"),
+        (["--output", str(tmp_path)], "is a folder"),
+        (["--from", "2026-03", "--to", "2026-01"], "no month between them"),
         (["--month", "2026-13"], "2026-13"),
     ]
     for arguments, complaint in refused:
@@ -113,3 +115,19 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert [each.name for each in tmp_path.iterdir()] == ["a.jsonl"]
     assert path.read_text() == "before"
+
+
+def test_a_pipe_stays_a_pipe_and_a_link_a_link(tmp_path: Path) -> None:
+    """Renamed over /dev/null, a file would be in everybody's way."""
+    pipe = tmp_path / "pipe.gz"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        with whole_file(str(pipe)) as file:
+            file.write(b"said")
+        assert reader.stdout is not None and gzip.decompress(reader.stdout.read()) == b"said"
+    assert pipe.is_fifo()
+    link, path = tmp_path / "link", tmp_path / "a.jsonl"
+    link.symlink_to(path)
+    with whole_file(str(link)) as file:
+        file.write(b"said")
+    assert link.is_symlink() and path.read_bytes() == b"said"

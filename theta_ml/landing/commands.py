@@ -137,6 +137,8 @@ def export(month: str | None, first: str | None, last: str | None, output: str, 
 
     if month and (first or last):
         raise click.UsageError("--month names one month, --from and --to a range: give one or the other")
+    if first and last and last < first:
+        raise click.UsageError(f"--to {last} lies before --from {first}: there is no month between them")
     if raw:
         click.echo("theta: this export is not redacted: it holds personal data; keep it safe, delete it soon", err=True)
     try:
