@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -51,6 +52,16 @@ def test_what_was_never_seen_is_said_so(house: House) -> None:
         result = run(*arguments)
         assert result.exit_code == 1 and "was ever seen here" in result.stderr
     assert house.found_in_database("c9", "u9") == []
+
+
+def test_an_id_that_is_empty_names_nobody(house: House) -> None:
+    """As `--conversation "$ID"` gives where the variable is not set; lines rejected for want of an id stay too."""
+    house.land([{"id": "", "messages": [], "source": "app"}])
+    for scope in ("--conversation", "--user"):
+        result = run("erase", scope, " ", "--yes")
+        assert result.exit_code == 2 and "empty" in result.stderr
+    with psycopg.connect(house.settings.require_database()) as connection:
+        assert connection.execute("SELECT count(*) FROM rejected_rows").fetchone() == (1,)
 
 
 def test_nothing_is_erased_unasked(house: House) -> None:

@@ -66,6 +66,8 @@ def erase(conversation: str | None, user: str | None, reason: str, yes: bool, dr
 
     if (conversation is None) == (user is None):
         raise click.UsageError("give --conversation ID or --user ID")
+    if not (conversation or user or "").strip():  # a script's variable that is not set; rejected lines do have no id
+        raise click.UsageError("the ID is empty: nothing was erased")
     subject = Subject("user", user) if user is not None else Subject("conversation", str(conversation))
     with _faults():
         settings = load_settings()
