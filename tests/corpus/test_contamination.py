@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from theta_ml.bench.duplicates import batch_of
-from theta_ml.corpus.contamination import CONTAINED, GRAM, Contamination
+from theta_ml.corpus.contamination import CONTAINED, GRAM, BenchmarksAtFault, Contamination
 from theta_ml.corpus.shingles import words
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "benchmarks"
@@ -93,17 +93,23 @@ def test_files_of_a_folder(tmp_path: Path) -> None:
 
 
 def test_errors_name_the_place_and_the_remedy_but_no_text(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="name the folder"):
+    with pytest.raises(BenchmarksAtFault, match=r"name the folder.*THETA_BENCHMARKS"):
         Contamination.load(tmp_path)
     path = tmp_path / "a.jsonl"
     path.write_text('{"prompt": "fine"}\n{"answer": "secret"}\n')
-    with pytest.raises(ValueError, match=r"a\.jsonl, line 2: an item needs one of the fields question") as error:
+    with pytest.raises(BenchmarksAtFault, match=r"a\.jsonl, line 2: an item needs one of the fields question") as error:
         Contamination.load(tmp_path)
     assert "secret" not in str(error.value)
     path.write_text("secret\n")
-    with pytest.raises(ValueError, match="line 1: not JSON") as error:
+    with pytest.raises(BenchmarksAtFault, match="line 1: not JSON") as error:
         Contamination.load(tmp_path)
     assert "secret" not in str(error.value)
+    path.unlink()
+    for name, content in (("torn.jsonl.gz", gzip.compress(b"x" * 99)[:-9]), ("latin.txt", b"caf\xe9\n")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(BenchmarksAtFault, match=name):
+            Contamination.load(tmp_path)
+        (tmp_path / name).unlink()
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="needs the benchmarks of ../shared/data")

@@ -8,6 +8,7 @@ are common practice (Llama 2 takes 10 tokens, PaLM 8-grams; Brown and others 202
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from theta_ml.corpus import shingles
 from theta_ml.corpus.batch import Batch
 from theta_ml.corpus.packing import ranges
 from theta_ml.corpus.shingles import Words, words, words_of
+from theta_ml.stage import StageFailed
 
 VERSION = 1
 """Raised when the same items would find other conversations."""
@@ -33,6 +35,10 @@ FIELDS = ("question", "prompt", "problem", "instruction", "input", "text")
 """Where an item's text stands in a JSON object: in the first of these that is there."""
 _ENDINGS = (".jsonl", ".jsonl.gz", ".txt", ".txt.gz")
 _FILTER_BITS = 24
+
+
+class BenchmarksAtFault(StageFailed):
+    """The folder holds no item, or one that cannot be read; the message names file and line, and no text."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +60,13 @@ class Contamination:
     def load(cls, folder: Path) -> Self:
         """Every .jsonl, .jsonl.gz, .txt and .txt.gz file of `folder` and below; a .txt holds an item a line.
 
-        Raises FileNotFoundError where there is none, ValueError for a line that is no item.
+        Raises BenchmarksAtFault where there is none, or for a line that is no item.
         """
         files = sorted(path for path in folder.rglob("*") if path.name.endswith(_ENDINGS) and path.is_file())
         if not files:
-            raise FileNotFoundError(
-                f"no {', '.join(_ENDINGS)} file in {folder}: name the folder of the benchmarks' items"
+            raise BenchmarksAtFault(
+                f"no {', '.join(_ENDINGS)} file in {folder}: name the folder of the benchmarks' items "
+                "(THETA_BENCHMARKS, or the parameter `benchmarks`)"
             )
         return cls.of(pl.Series([text for path in files for text in _texts(path)], dtype=pl.String))
 
@@ -123,18 +130,22 @@ def _leading(grams: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def _texts(path: Path) -> Iterator[str]:
     read: Any = gzip.open if path.suffix == ".gz" else open
-    with read(path, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield _item(line, f"{path}, line {number}") if ".jsonl" in path.suffixes else line
+    try:
+        with read(path, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield _item(line, f"{path}, line {number}") if ".jsonl" in path.suffixes else line
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error
+        raise BenchmarksAtFault(f"{path} cannot be read ({why}): fetch it again") from None
 
 
 def _item(line: str, where: str) -> str:
     try:
         item = json.loads(line)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON: {error.msg}") from None
+        raise BenchmarksAtFault(f"{where}: not JSON: {error.msg}") from None
     for field in FIELDS:
         if isinstance(item, dict) and isinstance(item.get(field), str):
             return str(item[field])
-    raise ValueError(f"{where}: an item needs one of the fields {', '.join(FIELDS)}")
+    raise BenchmarksAtFault(f"{where}: an item needs one of the fields {', '.join(FIELDS)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from theta_ml.champion import Champion
-from theta_ml.corpus.catalog import Catalog, CatalogError, Dataset, Missing, load_catalog
+from theta_ml.corpus.catalog import Catalog, CatalogError, Dataset, load_catalog
 from theta_ml.corpus.cleaning import Rules
 from theta_ml.corpus.contamination import Contamination
 from theta_ml.corpus.shapes import corpus_shape
@@ -79,18 +79,10 @@ def resolve(spec: PrepareSpec, inputs: Inputs, settings: Settings, run_id: str) 
     catalog = load_catalog(settings)
     mixture = [Mixed(each.id, each.weight, fingerprint(each, settings)) for each in _chosen(spec.datasets, catalog)]
     folder = spec.benchmarks or str(settings.benchmarks or "")
-    items = _items(Path(folder)) if folder else ""
+    items = Contamination.load(Path(folder)).fingerprint() if folder else ""
     landing = catalog.landing.weight
     packing = _packing(spec.preset)
     return replace(spec, mixture=mixture, landing_weight=landing, benchmarks=folder, items=items, packing=packing)
-
-
-def _items(folder: Path) -> str:
-    """Fingerprint of the benchmark items. Raises Missing."""
-    try:
-        return Contamination.load(folder).fingerprint()
-    except (OSError, ValueError) as error:
-        raise Missing(f"THETA_BENCHMARKS, or the parameter `benchmarks`: {error}") from None
 
 
 def _packing(preset: str) -> str:
