@@ -99,7 +99,15 @@ def test_an_entry_at_fault_is_named_with_its_field_and_the_remedy(
 
 @pytest.mark.parametrize(
     "text",
-    ["datasets: [", "datasets: 3", "- id: a", "datasets:\n- category: c", "datasets:\n- {id: a}\n- {id: a}", "\xff"],
+    [
+        "datasets: [",
+        "datasets: 3",
+        "- id: a",
+        "dataset: []",
+        "datasets:\n- category: c",
+        "datasets:\n- {id: a}\n- {id: a}",
+        "\xff",
+    ],
 )
 def test_a_catalog_that_makes_no_sense_is_named(text: str, settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "catalog.yaml").write_bytes(text.encode("latin-1"))
@@ -110,6 +118,7 @@ def test_a_catalog_that_makes_no_sense_is_named(text: str, settings: Settings, t
 def test_a_catalog_that_was_asked_for_must_exist(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="THETA_CATALOG"):
         load_catalog(Settings(home=tmp_path, catalog=tmp_path / "gone.yaml"))
+    assert load_catalog(Settings(home=tmp_path, catalog=tmp_path / "gone.yaml"), beginning=True).get("smartass")
 
 
 def test_licences_are_spelled_as_spdx_spells_them(tmp_path: Path) -> None:

@@ -92,6 +92,8 @@ def test_a_weight_of_a_built_in_set_changes_without_reading_it(home: Path) -> No
         (["add", "x"], "--path"),
         (["add", "X Y", "--path", "{home}/t.csv", "--licence", "MIT"], "id"),
         (["add", "x", "--path", "{home}/t.csv", "--licence", "MIT", "--column", "a"], "OURS=THEIRS"),
+        (["add", "x", "--path", "{home}", "--licence", "MIT"], "is a folder"),
+        (["add", "x", "--path", "{home}/t.csv", "--hub", "a/b", "--licence", "MIT"], "one of them"),
         (["show", "nope"], "the catalog has no dataset nope; it has: landing"),
     ],
 )
@@ -100,6 +102,14 @@ def test_what_cannot_be_added_is_refused_and_nothing_is_written(home: Path, argu
     assert result.exit_code in (1, 2)
     assert said in result.output
     assert not (home / "home" / "catalog.yaml").exists()
+
+
+def test_a_catalog_that_is_not_there_yet_is_begun(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THETA_CATALOG", str(home / "of" / "ours.yaml"))
+    refused = run("list")
+    assert refused.exit_code == 1 and "theta data add" in refused.output
+    assert run("add", "tickets", "--path", str(home / "t.csv"), "--licence", "MIT").exit_code == 0
+    assert "tickets" in run("list").output
 
 
 def test_counts_of_the_landing_zone_and_of_what_corpora_took(

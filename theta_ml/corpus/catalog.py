@@ -147,11 +147,14 @@ def own_catalog(settings: Settings) -> Path:
     return settings.catalog or settings.home / "catalog.yaml"
 
 
-def load_catalog(settings: Settings) -> Catalog:
-    """The built-in entries with the team's own over them. Raises CatalogError."""
+def load_catalog(settings: Settings, beginning: bool = False) -> Catalog:
+    """The built-in entries with the team's own over them. Raises CatalogError.
+
+    `beginning`: the file that THETA_CATALOG names need not be there yet.
+    """
     entries = _entries(BUILT_IN)
     own = own_catalog(settings)
-    changes = _entries(own) if own.exists() or settings.catalog else {}
+    changes = _entries(own) if own.exists() or (settings.catalog and not beginning) else {}
     for dataset_id, fields in changes.items():
         entries[dataset_id] = entries.get(dataset_id, {}) | fields
     return Catalog(
@@ -199,7 +202,8 @@ def _raw(catalog: Path) -> list[dict[str, Any]]:
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CatalogError(f"{catalog} is not YAML ({' '.join(str(error).split())}); mend it there") from None
-    entries = (document or {}).get(_DATASETS, []) if isinstance(document or {}, dict) else None
+    content = {_DATASETS: []} if document is None else document
+    entries = content.get(_DATASETS) if isinstance(content, dict) and set(content) <= {_DATASETS} else None
     if not isinstance(entries, list):
         raise CatalogError(
             f"{catalog}: write `{_DATASETS}:` and below it a list of entries, each beginning with `- id:`"

@@ -134,7 +134,7 @@ def add(dataset_id: str, as_json: bool, **options: Any) -> None:
     from theta_ml.corpus.catalog import write_entry
 
     with _faults() as settings:
-        known = next((dataset for dataset in _catalog(settings).datasets if dataset.id == dataset_id), None)
+        known = next((dataset for dataset in _catalog(settings, True).datasets if dataset.id == dataset_id), None)
         fields = _fields(known, options)
         dataset = _merged(dataset_id, known, fields, settings)
         counted = _checked(dataset, settings) if _changes_rows(fields) else None
@@ -155,6 +155,8 @@ def _fields(known: "Dataset | None", options: dict[str, Any]) -> dict[str, Any]:
     from pathlib import Path
 
     fields = {name: value for name, value in options.items() if value is not None and value != ()}
+    if {"path", "hub"} <= fields.keys():
+        raise click.UsageError("--path FILE or --hub OWNER/NAME: a dataset comes from one of them")
     if "format_" in fields:
         fields["format"] = fields.pop("format_")
     if "columns" in fields:
@@ -359,10 +361,10 @@ def _print_fields(fields: dict[str, Any]) -> None:
         click.echo(f"  {name:14} {f'{value:,}' if type(value) is int else value}")
 
 
-def _catalog(settings: "Settings") -> "Catalog":
+def _catalog(settings: "Settings", beginning: bool = False) -> "Catalog":
     from theta_ml.corpus.catalog import load_catalog
 
-    return load_catalog(settings)
+    return load_catalog(settings, beginning)
 
 
 @contextmanager

@@ -83,8 +83,10 @@ def files(dataset: Dataset) -> list[Path]:
     matches = [path] if path.is_file() else Path(path.anchor).glob(str(path.relative_to(path.anchor)))
     found = sorted(match for match in matches if match.is_file())
     if not found:
+        folder = f"{path} is a folder, a glob such as '{path}/*.jsonl' names files in it"
+        why = folder if path.is_dir() else f"there is no file {path}"
         raise Missing(
-            f"dataset {dataset.id}: there is no file {path}; put it back, name another with "
+            f"dataset {dataset.id}: {why}; put it back, name another with "
             f"`theta data add {dataset.id} --path FILE`, or leave it out with `theta data add {dataset.id} --disable`"
         )
     return found

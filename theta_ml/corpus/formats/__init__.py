@@ -32,6 +32,7 @@ def file_rows(path: Path, format_: str, columns: Mapping[str, str]) -> Iterator[
     if reader is None:
         raise UnreadableFile(
             f"{path} has the columns {', '.join(present) or 'none'}, of which none are known; name them with columns: "
-            "conversation_id, role and content, or instruction and output (such as `{output: answer}`)"
+            "conversation_id, role and content, or instruction and output (such as `{output: answer}`; "
+            "`theta data add ID --column output=answer`)"
         )
     return reader(csv_records(path) if format_ == "csv" else parquet_records(path))
