@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from theta_ml.events import Events
 from theta_ml.settings import Settings
@@ -102,8 +103,14 @@ def parse_spec(stage: Stage[Spec], values: dict[str, Any]) -> Spec:
     try:
         return TypeAdapter(stage.spec).validate_python(values)
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-        raise StageFailed(f"{stage.name}: {'; '.join(faults)}") from None
+        faults = "; ".join(_fault(fault) for fault in error.errors(include_input=False))
+        raise StageFailed(f"{stage.name}: {faults}") from None
+
+
+def _fault(fault: ErrorDetails) -> str:
+    """A spec's own check names its parameter in what it says, and has no place of its own."""
+    message = fault["msg"].removeprefix("Value error, ")
+    return ": ".join(filter(None, (".".join(map(str, fault["loc"])), message)))
 
 
 def content_key(stage: Stage[Spec], spec: Spec, inputs: Inputs, run_id: str) -> str:

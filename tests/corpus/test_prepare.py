@@ -321,7 +321,7 @@ def _mistyped(words: list[str], chance: random.Random) -> list[str]:
 
 
 def test_a_wrong_parameter_names_the_right_ones() -> None:
-    with pytest.raises(StageFailed, match="choose tiny or base"):
+    with pytest.raises(StageFailed, match=r"^prepare: no preset 'huge': choose tiny or base"):
         parse_spec(STAGE, asdict(PrepareSpec("2026-01")) | {"preset": "huge"})
     with pytest.raises(StageFailed, match="choose 0"):
         parse_spec(STAGE, asdict(PrepareSpec("2026-01")) | {"replay_weight": -1})

@@ -26,7 +26,7 @@ BAD: list[tuple[Any, str]] = [
     (b"[" * 100_000, "broken JSON"),
     (record(1, id=None), "no id"),
     (record(1, id="  "), "no id"),
-    (record(1, id=7), "no id"),
+    (record(1, id=7), "id is not a text"),
     (record(1, id="x" * 513), "id over 512 characters"),
     (record(1, messages=None), "no messages"),
     (record(1, messages=[]), "no messages"),

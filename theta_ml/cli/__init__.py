@@ -1,5 +1,6 @@
 """The `theta` command: one table from a command's name to the function that runs it, imported when it is called."""
 
+import errno
 import sys
 from importlib import import_module
 
@@ -26,6 +27,8 @@ COMMANDS = {
     "demo": ("theta_ml.cli.demo:demo", "Everything at once: start, simulate, retrain, show."),
     "bench": ("theta_ml.bench:bench", "Measure Theta against a peer."),
 }
+
+_NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class LazyGroup(click.Group):
@@ -66,3 +69,9 @@ def main() -> None:
     except SettingsError as error:
         click.echo(f"theta: {error}", err=True)
         sys.exit(78)  # EX_CONFIG
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        click.echo(f"theta: cannot write: {error.strerror}{place}; mend that, and run the command again", err=True)
+        sys.exit(74)  # EX_IOERR

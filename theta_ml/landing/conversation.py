@@ -121,7 +121,9 @@ def _has_nul(value: Any) -> bool:
 
 
 def _identity(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
+    if value is not None and not isinstance(value, str):
+        raise Rejected("id is not a text")
+    if not value or not value.strip():
         raise Rejected("no id")
     if len(value) > MAX_ID:
         raise Rejected(f"id over {MAX_ID} characters")
