@@ -46,7 +46,8 @@ def drop_lists(units: Sequence[OpenUnit], limits: Limits, folder: Path) -> list[
     _mark(reasons, teaching & np.repeat(_among(limits.unshown, len(tables)), sizes), "not shown")
     if not limits.disliked:
         _mark(reasons, teaching & (every["tier"] == TIERS.index("disliked")).to_numpy(), "disliked")
-    _mark_copies(reasons, units, every, absent, folder)
+    if len(units) > 1:  # within one, packing has found them
+        _mark_copies(reasons, units, every, absent, folder)
     learned = (every["split"] == TRAIN).to_numpy() & ~absent & (reasons == _NOT_DROPPED)
     order = np.concatenate([order_of(unit.fingerprints()) for unit in units])[learned]
     learned[learned] = over_share(every["user"].filter(pl.Series(learned)), order, limits.user_share)
