@@ -52,13 +52,6 @@ class Turn:
         """Loss is taken on what the assistant says."""
         return self.role == "assistant"
 
-    def split(self, length: int) -> "list[Turn]":
-        """This turn, or where it is longer than `length` tokens, parts of that length that each start with its role."""
-        if len(self.tokens) <= length:
-            return [self]
-        head, body, step = self.tokens[:1], self.tokens[1:], length - 1
-        return [Turn(self.role, head + body[start : start + step]) for start in range(0, len(body), step)]
-
 
 class ChatTokenizer:
     """A trained tokenizer and the ids of its control tokens."""

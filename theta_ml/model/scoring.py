@@ -80,8 +80,7 @@ def score_conversations(
 
 
 def _pieces(messages: Sequence[Message], tokenizer: ChatTokenizer, context: int) -> Iterator[Piece]:
-    turns = [part for turn in tokenizer.turns(messages) for part in turn.split(context - 1)]
-    return cut(turns, tokenizer.begin, context)
+    return cut(tokenizer.turns(messages), tokenizer.begin, context)
 
 
 def _counted(piece: Piece, end: int) -> list[bool]:
