@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from tests.conftest import run_theta
 from tests.landing.feed import land, record, write
+from theta_ml.landing.arrow import arrow_reader
 from theta_ml.landing.database import connect_url
 from theta_ml.landing.export import Span, export_pieces
 from theta_ml.landing.migrations import migrate
@@ -131,3 +133,15 @@ def test_a_pipe_stays_a_pipe_and_a_link_a_link(tmp_path: Path) -> None:
     with whole_file(str(link)) as file:
         file.write(b"said")
     assert link.is_symlink() and path.read_bytes() == b"said"
+
+
+def test_a_stream_that_is_left_is_no_longer_fetched(database_url: str) -> None:
+    """Else a thread reads a connection that is closed beneath it: a crash, where a signal was to be obeyed."""
+    slow = b"SELECT repeat('x', 1 << 20) AS text FROM generate_series(1, 20), LATERAL pg_sleep(0.02)"
+    with pytest.raises(KeyboardInterrupt), connect_url(database_url) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        with arrow_reader(connection) as reader:
+            rows = reader.stream(slow, {})  # as a traceback holds on to it
+            next(rows)
+            raise KeyboardInterrupt
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fetching")]

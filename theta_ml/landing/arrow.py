@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,9 +27,10 @@ _FETCH_BYTES = str(1 << 20)
 class Reader:
     """Reads what the transaction of a psycopg connection sees, through a connection of its own."""
 
-    def __init__(self, connection: psycopg.Connection, reader: adbc.Connection) -> None:
+    def __init__(self, connection: psycopg.Connection, reader: adbc.Connection, fetching: ThreadPoolExecutor) -> None:
         self._client = psycopg.ClientCursor(connection)
         self._reader = reader
+        self._fetching = fetching
 
     def stream(self, query: bytes, arguments: dict[str, Any]) -> Iterator[pa.RecordBatch]:
         """The query's rows, a few MB at a time. Raises DatabaseUnreachable."""
@@ -37,7 +38,7 @@ class Reader:
         with _faults(), self._reader.cursor() as cursor:
             cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": _FETCH_BYTES})
             cursor.execute(text)
-            yield from _ahead(cursor.fetch_record_batch())
+            yield from _ahead(cursor.fetch_record_batch(), self._fetching)
 
 
 @contextmanager
@@ -45,21 +46,25 @@ def arrow_reader(connection: psycopg.Connection) -> Iterator[Reader]:
     """`connection` is in a transaction of isolation REPEATABLE READ, which stays open. Raises DatabaseUnreachable."""
     with _faults():
         reader = adbc.connect(make_conninfo(connection.info.dsn, password=connection.info.password or None))
-    with reader:
+    # When a stream is left in its middle, what is being fetched ends before the connection does: else it reads freed
+    # memory, and a stage that was told to stop dies of that.
+    with reader, ThreadPoolExecutor(1, "fetching") as fetching:
         exported = connection.execute("SELECT pg_export_snapshot()").fetchone()
         with _faults(), reader.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             cursor.execute(psycopg.ClientCursor(connection).mogrify("SET TRANSACTION SNAPSHOT %s", exported))
-        yield Reader(connection, reader)
+        yield Reader(connection, reader, fetching)
 
 
-def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _ahead(batches: Iterator[pa.RecordBatch], pool: ThreadPoolExecutor) -> Iterator[pa.RecordBatch]:
     """The next batch is fetched while one is worked on: Postgres and we do not wait for each other."""
-    with ThreadPoolExecutor(1, "fetching") as pool:
-        fetching = pool.submit(next, batches, None)
+    fetching = pool.submit(next, batches, None)
+    try:
         while (batch := fetching.result()) is not None:
             fetching = pool.submit(next, batches, None)
             yield batch
+    finally:
+        wait([fetching])  # the cursor closes next
 
 
 @contextmanager
