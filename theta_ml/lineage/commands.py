@@ -55,7 +55,8 @@ def erase(conversation: str | None, user: str | None, reason: str, yes: bool, dr
     Landing tables, snapshots, packed corpora and reports lose it, imports turn it away from then on, and the models
     that learned from it are named: they cannot forget, train them anew. What is kept is the audit, with the
     conversation's id (a user's only as a hash). Broken off at any point, the same command completes it; once more, it
-    says what was done. Backups of the database, and files that were exported, are yours to clean.
+    says what was done. What a user says later under the same name lands again: erase it again. Backups of the database,
+    and files that were exported, are yours to clean.
     """
     from theta_ml.events import Events
     from theta_ml.landing.database import connect, database_faults
