@@ -3,6 +3,7 @@
 import json
 import random
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ import pytest
 from tests.corpus.snapshots import conversations, passed_checks, record, write_artifact, write_snapshot
 from theta_ml.champion import Champion
 from theta_ml.corpus.batch import CONVERSATIONS, MESSAGES, Batch
+from theta_ml.corpus.catalog import write_entry
 from theta_ml.corpus.feedback import TIERS, tiers
 from theta_ml.corpus.prepare import STAGE, PackedCorpus, PrepareSpec, open_rows
+from theta_ml.corpus.sources import Reading, read
 from theta_ml.corpus.tokenizer import ChatTokenizer
 from theta_ml.corpus.unit import STAGE as UNIT
 from theta_ml.events import Events
+from theta_ml.landing.parquet import split_of
 from theta_ml.settings import Settings
-from theta_ml.stage import Result, StageFailed, StageSkipped, parse_spec, run_stage
+from theta_ml.stage import Result, StageFailed, StageRetry, StageSkipped, parse_spec, run_stage
 from theta_ml.store import MARKER, Store
 
 MONTHS = {"2026-01": conversations("2026-01", 120), "2026-02": conversations("2026-02", 80)}
@@ -172,6 +176,48 @@ def test_copies_and_test_conversations_stay_out(settings: Settings, store: Store
     assert {"a", "b", "c", "d"} & set(kept) == {"d"}
     january, _ = report(store, result)["units"]
     assert january["dropped"] == {"copy of a test conversation": 1, "near copy": 1}
+
+
+def test_a_copy_that_people_disliked_takes_no_better_one_with_it(settings: Settings, store: Store) -> None:
+    rows = conversations("2026-01", 120)
+    texts = [(m["role"], m["content"]) for m in rows[0]["messages"]]
+    rows = [row for row in rows if row["conversation_id"] != rows[0]["conversation_id"]]
+    rows += [record("a", "2026-01", texts, "train") | {"rating": 1.0}, record("b", "2026-01", texts, "train")]
+    result = run(settings, spec("2026-01"), [write_snapshot(store, {"2026-01": rows}), *passed_checks(store)])
+    kept = taken(settings, result.key)
+    assert "b" in kept and "a" not in kept
+
+
+def test_a_landed_conversation_with_a_datasets_id_is_taken_once(settings: Settings, store: Store) -> None:
+    rows = conversations("2026-01", 120)
+    rows[0]["conversation_id"], rows[0]["split"] = "coding/coding-001", split_of("coding/coding-001")
+    assert rows[0]["split"] != "test"
+    inputs = [write_snapshot(store, {"2026-01": rows}), *passed_checks(store)]
+    result = run(settings, spec("2026-01", datasets="coding"), inputs)
+    assert "coding/coding-001" in taken(settings, result.key)
+    _, coding = report(store, result)["units"]
+    assert coding["dropped"] == {"exact copy": 1}
+
+
+def test_a_dataset_that_changes_while_it_is_read_is_read_again(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [json.dumps({"messages": row["messages"]}, default=str) + "\n" for row in conversations("2026-01", 80)]
+    file = settings.home / "own.jsonl"
+    file.write_text("".join(lines))
+    write_entry(settings, "own", {"path": str(file), "source": "file", "licence": "MIT", "category": "c", "title": "t"})
+    inputs = [write_snapshot(store, MONTHS), *passed_checks(store)]
+
+    def reading(*arguments: Any) -> Iterator[Reading]:
+        yield from read(*arguments)
+        file.write_text("".join(lines[:40]))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("theta_ml.corpus.mixture.read", reading)
+        with pytest.raises(StageRetry, match="own changed while it was read"):
+            run(settings, spec("2026-02", datasets="own"), inputs)
+    result = run(settings, spec("2026-02", datasets="own"), inputs)
+    assert report(store, result)["units"][-1]["read"] == 40
 
 
 def test_one_users_flood_is_capped(settings: Settings, store: Store) -> None:

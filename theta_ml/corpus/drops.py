@@ -34,7 +34,8 @@ class Limits:
 def drop_lists(units: Sequence[OpenUnit], limits: Limits, folder: Path) -> list[NDArray[np.void]]:
     """For each unit, (conversations,) of DROP: those that it holds and the corpus must not show, ascending.
 
-    What the unit itself has dropped is not repeated. Of copies, the one of the older month stays, and a dataset's goes.
+    What the unit itself has dropped is not repeated. Of copies, the one of the older month stays, and a dataset's goes;
+    the same holds for what has the same id.
     Temporary files go below `folder`.
     """
     tables = [_table(unit, limits.erased) for unit in units]
@@ -43,6 +44,7 @@ def drop_lists(units: Sequence[OpenUnit], limits: Limits, folder: Path) -> list[
     absent = _absent(units, tables)
     _mark(reasons, every["erased"].to_numpy() & ~absent, "erased")
     teaching = (every["split"] != TEST).to_numpy() & ~absent
+    _mark(reasons, teaching & ~every["id"].is_first_distinct().to_numpy(), "exact copy")
     _mark(reasons, teaching & np.repeat(_among(limits.unshown, len(tables)), sizes), "not shown")
     if not limits.disliked:
         _mark(reasons, teaching & (every["tier"] == TIERS.index("disliked")).to_numpy(), "disliked")
@@ -60,6 +62,7 @@ def _table(unit: OpenUnit, erased: Collection[str]) -> pl.DataFrame:
     conversations = unit.conversations(["conversation_id", "user_id", "split", "tier"])
     return pl.DataFrame(
         {
+            "id": conversations["conversation_id"].hash(),
             "user": conversations.select(pl.when(pl.col("user_id").is_not_null()).then(pl.col("user_id").hash()))[
                 "user_id"
             ],

@@ -11,13 +11,13 @@ import polars as pl
 
 from theta_ml.corpus.catalog import Dataset, load_catalog
 from theta_ml.corpus.months import read_month
-from theta_ml.corpus.sources import REJECTED, Reading, read
+from theta_ml.corpus.sources import REJECTED, Reading, fingerprint, read
 from theta_ml.corpus.spec import Mixed, PrepareSpec
 from theta_ml.landing.erased import erased_ids
 from theta_ml.landing.parquet import file_name
 from theta_ml.landing.snapshot import Snapshot
 from theta_ml.settings import Settings
-from theta_ml.stage import Inputs
+from theta_ml.stage import Inputs, StageRetry
 
 
 class Source(NamedTuple):
@@ -45,18 +45,21 @@ def sources(spec: PrepareSpec, inputs: Inputs, settings: Settings) -> list[Sourc
 def _dataset(mixed: Mixed, dataset: Dataset, erased: list[str], settings: Settings) -> Source:
     """Without what was erased: its file is the team's and still holds it."""
     own = [each for each in erased if each.startswith(f"{mixed.id}/")]
-    if not own:
-        return Source(mixed.id, mixed.content, mixed.weight, partial(read, dataset, settings))
-    content = hashlib.sha256(json.dumps([mixed.content, own]).encode()).hexdigest()[:32]
-    return Source(mixed.id, content, mixed.weight, partial(_without, own, dataset, settings))
+    content = hashlib.sha256(json.dumps([mixed.content, own]).encode()).hexdigest()[:32] if own else mixed.content
+    return Source(mixed.id, content, mixed.weight, partial(_reading, mixed, own, dataset, settings))
 
 
-def _without(erased: list[str], dataset: Dataset, settings: Settings) -> Iterator[Reading]:
-    """The dataset, erased conversations counted as rejected, under no name."""
+def _reading(mixed: Mixed, erased: list[str], dataset: Dataset, settings: Settings) -> Iterator[Reading]:
+    """The dataset, erased conversations counted as rejected, under no name.
+
+    Raises StageRetry where it is no longer what its fingerprint says: it must not be kept under that name.
+    """
     for reading in read(dataset, settings):
         gone = reading.batch.conversations["conversation_id"].is_in(erased)
         nameless = pl.DataFrame([("", "erased", "", 0)] * int(gone.sum()), REJECTED, orient="row")
         yield Reading(reading.batch.keep(~gone), reading.rejected.vstack(nameless))
+    if fingerprint(dataset, settings) != mixed.content:
+        raise StageRetry(f"dataset {mixed.id} changed while it was read; the next attempt takes it as it is then")
 
 
 def _month(spec: PrepareSpec, snapshot: Snapshot, month: str, path: Path) -> Source:

@@ -17,7 +17,7 @@ from theta_ml.corpus.formats.files import sha256
 from theta_ml.landing.lines import UnreadableFile
 from theta_ml.landing.parquet import split_of
 from theta_ml.privacy.batch import redact_conversations
-from theta_ml.privacy.recogniser import Recogniser, load_recogniser
+from theta_ml.privacy.recogniser import Recogniser, identity_of, load_recogniser
 from theta_ml.privacy.redaction import VERSION as REDACTION
 from theta_ml.settings import Settings
 from theta_ml.stage import StageFailed
@@ -72,7 +72,7 @@ def fingerprint(dataset: Dataset, settings: Settings) -> str:
     Weight and title are no part of it. Raises Missing.
     """
     entry = dataset.model_dump(include={"id", "format", "columns", "languages", "limit"})
-    redaction = [REDACTION, settings.recogniser]
+    redaction = [REDACTION, identity_of(settings.recogniser)]
     identity = {"read": VERSION, "redaction": redaction, "entry": entry, "content": _content(dataset, settings)}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -200,7 +200,7 @@ def _dropped(folder: Path, conversations: pl.DataFrame, seen: _Seen) -> NDArray[
         [open_array(folder / SIGNATURES)],
         [open_array(folder / FINGERPRINTS)],
         split_codes(conversations["split"]),
-        np.arange(count, dtype=np.uint32),
+        _rank(conversations["tier"]),
     )
     copies = duplicates.find(items, folder)
     reasons = np.full(count, len(REASONS), np.uint8)
@@ -212,6 +212,14 @@ def _dropped(folder: Path, conversations: pl.DataFrame, seen: _Seen) -> NDArray[
     dropped["conversation"] = np.flatnonzero(reasons < len(REASONS))
     dropped["reason"] = reasons[dropped["conversation"]]
     return dropped
+
+
+def _rank(tiers: pl.Series) -> NDArray[np.uint32]:
+    """(conversations,): the order in which copies stay. One that people disliked may leave the corpus later, and must
+    not have taken a better one with it."""
+    rank = np.empty(len(tiers), np.uint32)
+    rank[np.argsort((tiers == feedback.TIERS.index("disliked")).to_numpy(), kind="stable")] = np.arange(len(tiers))
+    return rank
 
 
 def split_codes(splits: pl.Series) -> NDArray[np.uint8]:

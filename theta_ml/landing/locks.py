@@ -26,6 +26,8 @@ def landing_lock(connection: psycopg.Connection) -> Iterator[None]:
         connection.execute("SELECT pg_advisory_lock(%s)", [LANDING])
     except psycopg.errors.LockNotAvailable:
         raise StageRetry(f"an import has been writing for {WAIT_SECONDS} s without a commit; is it stopped?") from None
+    finally:
+        connection.execute("RESET lock_timeout")  # it is for this lock, not for rows that the block waits for
     try:
         yield
     finally:

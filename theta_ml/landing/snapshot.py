@@ -19,7 +19,7 @@ from theta_ml.landing.locks import landing_lock
 from theta_ml.landing.parquet import Totals, write_month
 from theta_ml.month import Month
 from theta_ml.privacy import redaction
-from theta_ml.privacy.recogniser import load_recogniser
+from theta_ml.privacy.recogniser import identity_of, load_recogniser
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, Stage, StageFailed, Work
 
@@ -45,6 +45,8 @@ class SnapshotSpec:
     """How many erasures had been made; part of the key, so that no cached result brings anything back."""
     recogniser: str = ""
     """Model that finds names which rules cannot; where empty, `THETA_RECOGNISER`, else none."""
+    recogniser_identity: str = ""
+    """Digest or commit of that model; filled in."""
 
     def __post_init__(self) -> None:
         if self.window_months < 0:
@@ -94,7 +96,8 @@ def resolve(spec: SnapshotSpec, inputs: Inputs, settings: Settings, run_id: str)
     given = _parse(spec.watermark).isoformat() if spec.watermark else ""
     with database_faults(), connect(settings) as connection:
         connection.autocommit = True
-        spec = replace(spec, erasures=_erasures(connection), recogniser=spec.recogniser or settings.recogniser or "")
+        model = spec.recogniser or settings.recogniser or ""
+        spec = replace(spec, erasures=_erasures(connection), recogniser=model, recogniser_identity=identity_of(model))
         if given:
             return replace(spec, watermark=given)
         watermark, without = _recorded(connection, run_id, spec.month) or _record(connection, run_id, spec)

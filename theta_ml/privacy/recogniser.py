@@ -4,9 +4,11 @@ Rules reach the names that a cue tells; a model reaches those that stand alone, 
 by a folder or a hub id; Theta ships none.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, Protocol
 
 from theta_ml.privacy.redaction import Found
@@ -31,8 +33,24 @@ def load_recogniser(model: str | None) -> "Recogniser | None":
         raise SettingsError(f"THETA_RECOGNISER: {' '.join(str(error).split())}") from error
 
 
+def identity_of(model: str | None) -> str:
+    """Empty where no model is named. Raises SettingsError where it cannot be used."""
+    recogniser = load_recogniser(model)
+    return recogniser.identity if recogniser else ""
+
+
+def _identity(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(each for each in folder.iterdir() if each.suffix in (".json", ".safetensors", ".txt")):
+        with file.open("rb") as opened:
+            digest.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()[:32]
+
+
 class Recogniser(Protocol):
     """Finds in many texts at once what rules cannot."""
+
+    identity: str
 
     def find(self, texts: Sequence[str]) -> list[list[Found]]:
         """For each text its spans, in order of place, without overlaps."""
@@ -48,10 +66,13 @@ class TokenClassifier:
         `kinds` or its tokenizer cannot tell where in the text a token stood."""
         from transformers import AutoModelForTokenClassification, AutoTokenizer
 
+        self.identity = _identity(Path(model)) if Path(model).is_dir() else ""
+        """Equal where the same would be found: a digest of the folder's files, or the hub's commit."""
         self._tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         self._model = AutoModelForTokenClassification.from_pretrained(
             model, use_safetensors=True, trust_remote_code=False
         ).eval()
+        self.identity = self.identity or str(self._model.config._commit_hash)
         self._kinds = [
             _kind(self._model.config.id2label[label], kinds) for label in range(self._model.config.num_labels)
         ]
