@@ -259,3 +259,13 @@ def test_broken_off_it_keeps_whole_chunks_and_a_rerun_completes(
     whole.write_bytes(b"".join(lines))
     result = land(database_url, whole)
     assert (result.counts.conversations, result.counts.duplicates) == (30_000 - landed, landed)
+
+
+def test_a_file_without_any_conversation_is_a_fault(database_url: str, tmp_path: Path) -> None:
+    bad, good = tmp_path / "odd.csv", write(tmp_path / "good.jsonl", [record(1)])
+    bad.write_text("a,b\n1,2\n")
+    environment = {**os.environ, "THETA_DATABASE_URL": database_url, "THETA_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "theta_ml", "import", str(good)]
+    assert subprocess.run([*command], env=environment, capture_output=True).returncode == 0
+    done = subprocess.run([*command, str(bad)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 65 and "odd.csv is a conversation" in done.stderr

@@ -68,9 +68,18 @@ def _importer(source: str | None, day: date | None, as_json: bool) -> Iterator[t
     except (DatabaseUnreachable, MigrationError) as error:
         raise click.ClickException(str(error)) from None
     _print(importer.done, as_json)
+    useless = [each.file for each in importer.done if _useless(each)]
+    if useless and not code:
+        fault, code = f"not one line of {', '.join(useless)} is a conversation", 65
     if code:
         click.echo(f"theta: {fault}", err=True)
         sys.exit(code)
+
+
+def _useless(done: "FileImport") -> bool:
+    """Whether none of the file's lines is a conversation, landed now, before, or erased since."""
+    counts = done.counts
+    return counts.rejected > 0 and not counts.conversations + counts.duplicates + done.reasons["erased"]
 
 
 @contextmanager
