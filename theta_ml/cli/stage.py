@@ -4,15 +4,19 @@ Exit codes: 0 done, 65 trying again would not help, 75 try again, 78 a setting i
 Anything else is a crash.
 """
 
+import ast
+import inspect
 import json
 import os
 import signal
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import MISSING, fields, replace
 from importlib import import_module
+from itertools import pairwise
 from types import FrameType
 from typing import Any
 
@@ -135,9 +139,26 @@ def _assignment(text: str) -> tuple[str, str]:
 
 
 def _print_parameters(row: Stage[Any]) -> None:
+    meanings = _meanings(row.spec)
     for field in fields(row.spec):
-        default = "required" if field.default is MISSING else repr(field.default)
-        click.echo(f"{field.name} = {default}")
+        required = field.default is MISSING and field.default_factory is MISSING
+        default = "(required)" if required else "" if field.default is MISSING else f"= {field.default!r}"
+        click.echo(f"{field.name} {default}".rstrip())
+        click.echo(textwrap.indent(textwrap.fill(meanings.get(field.name, ""), 100), "    "))
+
+
+def _meanings(spec: type[Any]) -> dict[str, str]:
+    """Field → the docstring under it."""
+    (described,) = ast.parse(inspect.getsource(spec)).body
+    assert isinstance(described, ast.ClassDef)
+    return {
+        field.target.id: " ".join(str(text.value.value).split())
+        for field, text in pairwise(described.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+    }
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
