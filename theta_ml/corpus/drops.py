@@ -59,16 +59,19 @@ def drop_lists(units: Sequence[OpenUnit], limits: Limits, folder: Path) -> list[
 
 def _table(unit: OpenUnit, erased: Collection[str]) -> pl.DataFrame:
     """Numbers instead of texts: there may be millions. `user` is null where nobody is named."""
-    conversations = unit.conversations(["conversation_id", "user_id", "split", "tier"])
+    ids = list(erased)
+    return pl.concat([_numbers(some, ids) for some in unit.some(["conversation_id", "user_id", "split", "tier"])])
+
+
+def _numbers(conversations: pl.DataFrame, erased: list[str]) -> pl.DataFrame:
+    user = pl.when(pl.col("user_id").is_not_null()).then(pl.col("user_id").hash())
     return pl.DataFrame(
         {
             "id": conversations["conversation_id"].hash(),
-            "user": conversations.select(pl.when(pl.col("user_id").is_not_null()).then(pl.col("user_id").hash()))[
-                "user_id"
-            ],
+            "user": conversations.select(user.alias("user"))["user"],
             "split": split_codes(conversations["split"]),
             "tier": conversations["tier"],
-            "erased": conversations["conversation_id"].is_in(list(erased)),
+            "erased": conversations["conversation_id"].is_in(erased),
         }
     )
 

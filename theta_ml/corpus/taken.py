@@ -6,18 +6,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import polars as pl
 import psycopg
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from theta_ml.corpus.spool import CONVERSATIONS
 from theta_ml.corpus.unit import SPLITS, OpenUnit
 from theta_ml.landing.database import connect, database_faults
 from theta_ml.settings import Settings
 
 _COLUMNS = ("corpus_key", "conversation_id", "source", "month", "split", "tokens")
 _COPY = "COPY training_data (corpus_key, conversation_id, source, month, split, tokens) FROM STDIN (FORMAT csv)"
-_ROWS = 1 << 15
 
 
 def record_taken(
@@ -44,12 +40,10 @@ def taken(unit: OpenUnit, dropped: NDArray[np.uint32]) -> Iterator[pl.DataFrame]
     """`spool.CONVERSATION_COLUMNS` of those that are learned from, some thousands at a time."""
     without = np.concatenate([unit.dropped()["conversation"], dropped])
     number = 0
-    with pq.ParquetFile(unit.path / CONVERSATIONS) as file:
-        for rows in file.iter_batches(_ROWS):
-            table = pl.DataFrame(pa.Table.from_batches([rows]))
-            gone = pl.Series(np.isin(np.arange(number, number + len(table)), without))
-            yield table.filter(~gone & table["split"].is_in(SPLITS))
-            number += len(table)
+    for table in unit.some():
+        gone = pl.Series(np.isin(np.arange(number, number + len(table)), without))
+        yield table.filter(~gone & table["split"].is_in(SPLITS))
+        number += len(table)
 
 
 def _copy(copy: psycopg.Copy, corpus_key: str, month: str, taken: Iterator[pl.DataFrame]) -> dict[str, int]:

@@ -7,12 +7,13 @@ later months, caps or erasures take out of it stands in that corpus' drop list, 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
@@ -105,6 +106,14 @@ class OpenUnit:
     def conversations(self, columns: list[str] | None = None) -> pl.DataFrame:
         """`spool.CONVERSATION_COLUMNS`, or some of them; a conversation's number is its place here."""
         return pl.read_parquet(self.path / CONVERSATIONS, columns=columns)
+
+    def some(self, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
+        """The same, some thousands at a time."""
+        with pq.ParquetFile(self.path / CONVERSATIONS) as file:
+            for group in range(file.num_row_groups):
+                yield pl.DataFrame(file.read_row_group(group, columns))
+            if not file.num_row_groups:
+                yield self.conversations(columns)
 
     def signatures(self) -> NDArray[np.uint32]:
         """(conversations, permutations), memory-mapped."""
