@@ -51,9 +51,9 @@ def best_fit(lengths: NDArray[np.int64], room: int) -> Layout:
     return Layout(row, start, rows)
 
 
-def windows(lengths: NDArray[np.int64]) -> Iterator[slice]:
-    """Consecutive pieces of about WINDOW_TOKENS."""
-    number = np.cumsum(lengths) // WINDOW_TOKENS
+def windows(lengths: NDArray[np.int64], size: int = WINDOW_TOKENS) -> Iterator[slice]:
+    """Consecutive pieces of about `size` tokens."""
+    number = np.cumsum(lengths) // size
     bounds = np.flatnonzero(np.diff(number, prepend=-1, append=-1))
     yield from (slice(int(a), int(z)) for a, z in pairwise(bounds))
 

@@ -11,6 +11,7 @@ from theta_ml.corpus.packing import best_fit, ranges, windows
 from theta_ml.corpus.spool import SpooledPieces
 
 TOKENS, LEARNED, PIECES, GROUPS = "tokens.npy", "learned.npy", "pieces.npy", "groups.npy"
+_GATHERED_TOKENS = 1 << 17
 PIECE = np.dtype([("row", "<u4"), ("start", "<u4"), ("length", "<u4"), ("learned", "<u4"), ("conversation", "<u4")])
 """Of each piece: its row, where it starts there, its tokens, those that bear loss, and its conversation's number."""
 
@@ -48,13 +49,10 @@ def write_shard(folder: Path, spooled: SpooledPieces, groups: NDArray[np.uint8],
                 chosen = members[window]
                 layout = best_fit(spooled.length[chosen], max_length)
                 index.append(_index(spooled, chosen, layout.row + rows_of_tokens.rows, layout.start))
-                into = ranges(layout.row * max_length + layout.start, spooled.length[chosen])
-                out_of = ranges(spooled.start[chosen], spooled.length[chosen])
-                rows_of_tokens.append(_filled(layout.rows, max_length, np.uint16(pad), into, tokens[out_of]))
-                rows_of_learned.append(_filled(layout.rows, max_length, np.bool_(False), into, learned[out_of]))
+                into, shape = layout.row * max_length + layout.start, (layout.rows, max_length)
+                rows_of_tokens.append(_filled(np.full(shape, pad, np.uint16), into, spooled, chosen, tokens))
+                rows_of_learned.append(_filled(np.zeros(shape, np.bool_), into, spooled, chosen, learned))
                 row_groups.append(np.full(layout.rows, group, np.uint8))
-                release(tokens)
-                release(learned)
 
 
 def _index(
@@ -68,8 +66,19 @@ def _index(
 
 
 def _filled(
-    rows: int, max_length: int, empty: np.generic, into: NDArray[np.int64], values: NDArray[np.generic]
+    rows: NDArray[np.generic],
+    into: NDArray[np.int64],
+    spooled: SpooledPieces,
+    chosen: NDArray[np.int64],
+    values: NDArray[np.generic],
 ) -> NDArray[np.generic]:
-    filled = np.full(rows * max_length, empty)
-    filled[into] = values
-    return filled.reshape(rows, max_length)
+    """`rows` with each chosen piece's values from `into` (pieces,) on, counted through the rows.
+
+    A few at a time: pieces of a rare group lie far apart in the mapped file, and the kernel maps what is around each.
+    """
+    filled = rows.reshape(-1)
+    for some in windows(spooled.length[chosen], _GATHERED_TOKENS):
+        lengths = spooled.length[chosen[some]]
+        filled[ranges(into[some], lengths)] = values[ranges(spooled.start[chosen[some]], lengths)]
+        release(values)
+    return rows
