@@ -40,7 +40,7 @@ SECRETS = {
     "postgresql://theta:pa55word@db.example/theta": "pa55word",
     "https://bob:s3cret@git.example.com/x.git": "s3cret",
     "redis://:p4ssw0rd@cache.example.com:6379/0": "p4ssw0rd",
-    "ftp://anna:geheim1@ftp.debian.org/upload": "geheim1",
+    "ftp://anna:geheim1@ftp.gnu.org/upload": "geheim1",
     "https://api.github.com/x?access_token=abc123def456": "abc123def456",
     f"https://www.google.com/callback#id_token={A[:30]}": A[:30],
     "https://example.com/reset?sid=99aabbcc11": "99aabbcc11",

@@ -14,10 +14,10 @@ PUBLIC = _words(
     ubuntuguide.org medibuntu.org gnome-look.org kde-look.org gnomefiles.org linuxquestions.org freshmeat.net
     cyberciti.biz howtogeek.com itsfoss.com freedesktop.org gnome.org kde.org xfce.org x.org archlinux.org
     gentoo.org fedoraproject.org redhat.com centos.org opensuse.org linuxmint.com linux.org linux.com tldp.org
-    linuxfoundation.org freebsd.org openbsd.org netbsd.org python.org pypi.org readthedocs.io readthedocs.org
-    rust-lang.org docs.rs crates.io golang.org go.dev npmjs.com nodejs.org ruby-lang.org rubygems.org perl.org
-    cpan.org php.net cppreference.com llvm.org java.com oracle.com openjdk.org apache.org nginx.org nginx.com
-    mysql.com postgresql.org sqlite.org mongodb.com redis.io docker.com kubernetes.io git-scm.com mozilla.org
+    linuxfoundation.org freebsd.org openbsd.org netbsd.org python.org readthedocs.io readthedocs.org
+    rust-lang.org golang.org go.dev nodejs.org ruby-lang.org perl.org
+    php.net cppreference.com llvm.org java.com oracle.com openjdk.org apache.org nginx.org nginx.com
+    mysql.com postgresql.org sqlite.org mongodb.com redis.io kubernetes.io git-scm.com mozilla.org
     mozilla.com chromium.org google.com microsoft.com apple.com adobe.com intel.com amd.com nvidia.com ibm.com
     hp.com dell.com lenovo.com samba.org openssh.com openssl.org cups.org alsa-project.org winehq.org videolan.org
     xmms.org mplayerhq.hu sourceforge.net freenode.net libera.chat virtualbox.org vmware.com pytorch.org
