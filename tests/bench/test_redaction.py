@@ -8,7 +8,7 @@ from theta_ml.bench.redaction import GOLD, redaction_rows
 
 @pytest.mark.skipif(not GOLD.exists(), reason=f"no benchmark at {GOLD}")
 def test_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("theta_ml.bench.redaction.NAMES", ("taskmaster4",))
+    monkeypatch.setattr("theta_ml.bench.redaction.FILES", ("taskmaster4",))
     rows = redaction_rows()
     assert all(tuple(row) == COLUMNS and row["ok"] for row in rows)
     names = {row["name"] for row in rows}

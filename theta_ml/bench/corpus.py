@@ -21,10 +21,8 @@ import psycopg
 
 from theta_ml.bench import row
 from theta_ml.bench.corpus_work import Job
-from theta_ml.bench.landing import own_folder, server
+from theta_ml.bench.landing import FILES, FOLDER, own_folder, server
 
-FILES = ("sgd", "taskmaster4", "topical_chat", "ubuntu_irc")
-FOLDER = Path(__file__).parents[3] / "shared" / "data" / "conversations"
 REPEATS = 3
 MONTH, DAY = "2026-01", date(2026, 1, 5)
 MAX_LENGTH, VOCABULARY = 512, 16_384

@@ -10,11 +10,9 @@ import gzip
 import json
 import os
 import re
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -25,10 +23,9 @@ import numpy as np
 import polars as pl
 
 from theta_ml.bench import row
+from theta_ml.bench.landing import FILES, FOLDER, own_folder
 from theta_ml.corpus.batch import CONVERSATIONS, MESSAGES, Batch
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "conversations"
-FILES = ("sgd", "taskmaster4", "topical_chat", "ubuntu_irc")
 DOCUMENTS = 6_000
 """Real conversations, before those that resemble each other are left out."""
 EDITED = 0.1
@@ -129,7 +126,7 @@ def planted(count: int = DOCUMENTS, seed: int = 0) -> Planted:
 def _sample(count: int, draw: np.random.Generator) -> list[Conversation]:
     found = []
     for name in FILES:
-        with gzip.open(REAL / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        with gzip.open(FOLDER / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
             found += [[message["content"] for message in json.loads(line)["messages"]] for line in lines]
     return [found[number] for number in draw.choice(len(found), count, replace=False)]
 
@@ -258,8 +255,7 @@ def _memory(count: int) -> dict[str, Any]:
     from theta_ml.bench.landing_work import peak_bytes
     from theta_ml.corpus.duplicates import Items, find
 
-    folder = Path(tempfile.mkdtemp(prefix="theta-bench-"))
-    try:
+    with own_folder() as folder:
         draw = np.random.default_rng(0)
         signatures, fingerprints = _synthetic(folder, count, draw)
         split = draw.integers(0, 3, count, np.uint8)
@@ -268,8 +264,6 @@ def _memory(count: int) -> dict[str, Any]:
         found = find(Items([signatures], [fingerprints], split, rank), folder)
         assert len(found.item) > count / 10, "the copies were not found"
         return {"seconds": perf_counter() - started, "peak": peak_bytes()}
-    finally:
-        shutil.rmtree(folder)
 
 
 def _synthetic(folder: Path, count: int, draw: np.random.Generator) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Any, LiteralString, NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -33,12 +33,8 @@ TARGET = 50_000
 """Messages a second, on two cores."""
 SHARE = 0.8
 """Of the peer's rows a second."""
-SNAPSHOT_TARGET = 10.0
-"""MB of text a second, on one core beside the server's."""
 GROWTH = 1.1
 """Peak memory may grow by so much where the file is three times as long."""
-SNAPSHOT_GROWTH = 1.2
-"""And by so much where a snapshot holds ten times as many conversations."""
 _PEER = "json and executemany"
 _COPY = r"psql \copy from CSV"
 _JOINED = r"psql \copy to CSV, joined and sorted"
@@ -50,16 +46,6 @@ SELECT conversation_id, source, language, topics, user_id, conversations.rating,
     role, content, author, messages.rating, messages.created_at
 FROM conversations JOIN messages USING (conversation_id)
 ORDER BY occurred_at, conversation_id COLLATE "C", position"""
-_TEN_TIMES = (
-    """
-INSERT INTO conversations (conversation_id, source, language, topics, user_id, rating, occurred_at, landed_at)
-SELECT copy || '-' || conversation_id, source, language, topics, user_id, rating, occurred_at, landed_at
-FROM conversations, generate_series(1, 9) AS copy""",
-    """
-INSERT INTO messages
-SELECT copy || '-' || conversation_id, position, role, content, author, rating, created_at
-FROM messages, generate_series(1, 9) AS copy""",
-)
 
 
 class Measured(NamedTuple):
@@ -118,40 +104,6 @@ def _export_rows(full: str, folder: Path) -> list[dict[str, Any]]:
         _against("export, bare tables", runs["raw"], _BARE, runs[_BARE]),
         _against("export, redacted", runs["redacted"], _JOINED, runs[_JOINED]),
     ]
-
-
-def snapshot_rows() -> list[dict[str, Any]]:
-    """Rows: text a second through the stage `snapshot`, all in one month, and its memory for ten times as many."""
-    with own_folder() as folder, server(folder) as url:
-        full = _database(url, "full")
-        _work("import", _write(folder / "four.jsonl", _records(FILES)), full)
-        _statements(full, "UPDATE conversations SET occurred_at = '2026-01-05Z'", "VACUUM ANALYZE")
-        once = [_work("snapshot", folder / f"once-{number}", full, _ONE_THREAD) for number in range(REPEATS)]
-        _statements(full, *_TEN_TIMES, "ANALYZE")
-        many = _work("snapshot", folder / "many", full, _ONE_THREAD)
-    speed = _rate(once) / 1e6
-    low, high = statistics.median(each.peak_bytes for each in once) / 2**20, many.peak_bytes / 2**20
-    return [
-        row("snapshot", speed, "MB/s", target=SNAPSHOT_TARGET, ok=speed >= SNAPSHOT_TARGET),
-        row("snapshot, ten times as many", _rate([many]) / 1e6, "MB/s"),
-        row("snapshot, peak memory", low, "MiB"),
-        row(
-            "snapshot, peak memory, ten times as many",
-            high,
-            "MiB",
-            peer="once",
-            peer_value=low,
-            ratio=high / low,
-            target=SNAPSHOT_GROWTH,
-            ok=high / low <= SNAPSHOT_GROWTH,
-        ),
-    ]
-
-
-def _statements(url: str, *statements: LiteralString) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)
 
 
 def _against(

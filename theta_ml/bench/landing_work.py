@@ -38,22 +38,6 @@ def export(path: Path, url: str, raw: bool) -> int:
     return messages
 
 
-def snapshot(home: Path, url: str) -> int:
-    """Bytes of text, redacted."""
-    from pydantic import SecretStr
-
-    from theta_ml.events import Events
-    from theta_ml.landing.snapshot import STAGE, SnapshotSpec
-    from theta_ml.settings import Settings
-    from theta_ml.stage import run_stage
-    from theta_ml.store import Store
-
-    settings = Settings(home=home, database_url=SecretStr(url))
-    result = run_stage(STAGE, SnapshotSpec("2026-01", window_months=0), [], "bench", settings, Events("snapshot"))
-    artifact = Store(settings.artifacts, home).open(result.uri)
-    return int(artifact.document["value"]["text_bytes"])
-
-
 def executemany(path: Path, url: str) -> int:
     """What one would write first: parse with json, insert in batches, let the database find the duplicates."""
     messages = 0
@@ -106,7 +90,6 @@ WORK = {
     "executemany": executemany,
     "raw": lambda path, url: export(path, url, raw=True),
     "redacted": lambda path, url: export(path, url, raw=False),
-    "snapshot": snapshot,
 }
 
 
@@ -121,8 +104,6 @@ def _import_libraries(who: str) -> None:
     """Loading programs is no part of the work."""
     if who in ("raw", "redacted"):
         import theta_ml.landing.export
-    elif who == "snapshot":
-        import theta_ml.landing.snapshot
     elif who == "import":
         import theta_ml.landing.importing  # noqa: F401
 

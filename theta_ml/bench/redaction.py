@@ -9,13 +9,12 @@ from statistics import median
 from typing import Any
 
 from theta_ml.bench import row
+from theta_ml.bench.landing import FILES, FOLDER
 from theta_ml.bench.secrets import HARMLESS, SECRETS
 from theta_ml.privacy.measure import Score, measure, megabytes_per_second
 from theta_ml.privacy.redaction import Redactor
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
-GOLD = DATA / "pii" / "presidio_synth_v2.jsonl.gz"
-NAMES = ("sgd", "topical_chat", "ubuntu_irc", "taskmaster4")
+GOLD = FOLDER.parent / "pii" / "presidio_synth_v2.jsonl.gz"
 REPEATS = 3
 TARGETS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("EMAIL", "CARD", "IBAN", "IP", "URL", "SSN", "SECRET"), (0.97, 0.97)),
@@ -34,7 +33,7 @@ def redaction_rows(model: str | None = None) -> list[dict[str, Any]]:
     if GOLD.exists():
         rows += [each for kind, score in measure(GOLD).items() for each in _score_rows(kind, score)]
         rows += _recogniser_rows(model) if model else []
-    files = (GOLD, *(DATA / "conversations" / f"{name}.jsonl.gz" for name in NAMES))
+    files = (GOLD, *(FOLDER / f"{name}.jsonl.gz" for name in FILES))
     return rows + [_speed_row(file) for file in files if file.exists()]
 
 
