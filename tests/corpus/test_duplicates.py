@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from theta_ml.bench import duplicates as bench
+from theta_ml.bench.landing import FOLDER
 from theta_ml.corpus import bands
 from theta_ml.corpus.arrays import open_array
 from theta_ml.corpus.duplicates import EXACT, NEAR, OF_TEST, TEST, TRAIN, VALIDATION, Copies, Items, find
@@ -241,7 +242,7 @@ def test_another_process_finds_the_same() -> None:
     assert json.loads(done.stdout) == [each.tolist() for each in find(_random(11)[1])]
 
 
-@pytest.mark.skipif(not bench.REAL.exists(), reason="needs the real conversations of ../shared/data")
+@pytest.mark.skipif(not FOLDER.exists(), reason="needs the real conversations of ../shared/data")
 def test_planted_copies_are_found_and_little_else() -> None:
     work = bench.planted(1500, seed=1)
     found = bench.judge(work, list(bench._ours(work))[-1])
