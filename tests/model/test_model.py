@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from theta_ml.model import ThetaConfig, ThetaForCausalLM, ThetaModel
-from theta_ml.model.modeling_theta import IGNORED
+from theta_ml.model.modeling_theta import IGNORED, loss_positions
 
 SHAPE = {
     "vocab_size": 97,
@@ -114,6 +114,22 @@ def test_the_loss_is_the_mean_where_there_are_labels(model: ThetaForCausalLM) ->
     logits = model(tokens).logits[:, 5:-1]
     expected = torch.nn.functional.cross_entropy(logits.reshape(-1, 97), tokens[:, 6:].reshape(-1))
     assert float(model(tokens, labels=labels).loss) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_positions_from_the_collator_give_the_loss_and_gradients_that_labels_give(model: ThetaForCausalLM) -> None:
+    tokens = ids(3, 10)
+    labels = tokens.masked_fill(torch.rand(3, 10, generator=torch.Generator().manual_seed(1)) < 0.6, IGNORED)
+    labels[:, 0] = tokens[:, 0]  # the first token of a row is nobody's next one
+    at = torch.tensor([row * 10 + t for row in range(3) for t in range(9) if labels[row, t + 1] != IGNORED])
+    assert loss_positions(labels).tolist() == at.tolist()
+    gradients = []
+    for options in ({}, {"loss_at": at}, {"loss_at": at, "num_items_in_batch": torch.tensor(len(at))}):
+        model.zero_grad()
+        model(tokens, labels=labels, **options).loss.backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    for other in gradients[1:]:
+        torch.testing.assert_close(other, gradients[0], rtol=1e-5, atol=1e-7)
+    assert float(model(tokens, labels=labels, loss_at=at[:0]).loss) == 0.0
 
 
 def test_the_backbone_compiles_as_one_graph(model: ThetaForCausalLM) -> None:

@@ -275,6 +275,7 @@ class ThetaForCausalLM(ThetaPreTrainedModel, GenerationMixin):
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        loss_at: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: int | Tensor | None = None,
@@ -283,7 +284,9 @@ class ThetaForCausalLM(ThetaPreTrainedModel, GenerationMixin):
         """Logits (batch, time, vocabulary) of the last `logits_to_keep` tokens (0: all); given labels, only the loss.
 
         `labels` are input_ids with IGNORED where no loss is wanted (they are shifted here). The loss is a mean in nats
-        over the labelled tokens, or over `num_items_in_batch` where a batch is a part of a larger one.
+        over the labelled tokens, or over `num_items_in_batch` where a batch is a part of a larger one. `loss_at` (n,)
+        int64 are the flat positions row · time + t whose next token, labels[row, t + 1], bears loss: whoever made the
+        batch knows them, and finding them here would make the processor wait for the GPU.
         """
         if labels is not None:
             use_cache = False  # a cache would silently let packed documents see each other
@@ -300,7 +303,7 @@ class ThetaForCausalLM(ThetaPreTrainedModel, GenerationMixin):
         assert hidden_states is not None
         loss = logits = None
         if labels is not None:
-            loss = self.loss_of(hidden_states, labels, num_items_in_batch)
+            loss = self.loss_of(hidden_states, labels, loss_at, num_items_in_batch)
         else:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             logits = self.lm_head(hidden_states[:, kept, :])
@@ -312,10 +315,22 @@ class ThetaForCausalLM(ThetaPreTrainedModel, GenerationMixin):
             attentions=outputs.attentions,
         )
 
-    def loss_of(self, hidden_states: Tensor, labels: Tensor, items: int | Tensor | None) -> Tensor:
+    def loss_of(
+        self, hidden_states: Tensor, labels: Tensor, loss_at: Tensor | None, items: int | Tensor | None
+    ) -> Tensor:
         """Cross-entropy in nats; logits are computed only where there is a label, which saves most of the head."""
-        targets = labels[:, 1:].reshape(-1)
-        wanted = targets != IGNORED
-        logits = self.lm_head(hidden_states[:, :-1].reshape(-1, hidden_states.shape[-1])[wanted]).float()
-        total = functional.cross_entropy(logits, targets[wanted], reduction="sum")
-        return total / (wanted.sum().clamp(min=1) if items is None else items)
+        if loss_at is None:
+            loss_at = loss_positions(labels)
+        states = hidden_states.flatten(0, 1).index_select(0, loss_at)
+        targets = labels.flatten().index_select(0, loss_at + 1)
+        total = functional.cross_entropy(self.lm_head(states).float(), targets, reduction="sum")
+        return total / (max(1, len(loss_at)) if items is None else items)
+
+
+def loss_positions(labels: Tensor) -> Tensor:
+    """(n,) int64: flat positions row · time + t whose next token in `labels` (batch, time) bears loss.
+
+    On a GPU this makes the processor wait; a collator calls it on the CPU.
+    """
+    bears = functional.pad(labels[:, 1:] != IGNORED, (0, 1))  # a row's last token has no next one
+    return bears.flatten().nonzero().squeeze(1)
