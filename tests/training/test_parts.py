@@ -16,7 +16,7 @@ from theta_ml.training.batches import rows_of_step
 from theta_ml.training.checkpoints import MODEL, Checkpoints, Random, is_complete, remove_others
 from theta_ml.training.lock import training_lock
 from theta_ml.training.loop import make_optimizer
-from theta_ml.training.presets import BASE, TINY, ModelShape, Recipe
+from theta_ml.training.presets import BASE, TINY, Hyper, ModelShape
 from theta_ml.training.progress import Progress
 from theta_ml.training.resources import needs
 from theta_ml.training.schedule import Plan
@@ -43,8 +43,8 @@ def one_step(model: ThetaForCausalLM, optimizer: torch.optim.Optimizer) -> float
 
 def test_the_presets_are_as_promised() -> None:
     assert (BASE.shape.hidden_size, BASE.shape.layers, BASE.shape.dropout) == (768, 12, 0.2)
-    assert (BASE.recipe.weight_decay, BASE.recipe.warmup, BASE.recipe.rate_champion) == (0.01, 0.15, 5e-5)
-    assert BASE.recipe.rate_scratch > BASE.recipe.rate_champion
+    assert (BASE.hyper.weight_decay, BASE.hyper.warmup, BASE.hyper.rate_champion) == (0.01, 0.15, 5e-5)
+    assert BASE.hyper.rate_scratch > BASE.hyper.rate_champion
     assert needs(BASE, 98_000_000, 16_384, 1024).memory_bytes < 40 << 30
     assert needs(TINY, 2_000_000, 2048, 256).memory_bytes < 1 << 30
 
@@ -53,11 +53,11 @@ def test_a_preset_that_makes_no_sense_says_what_to_choose() -> None:
     with pytest.raises(ValueError, match="choose heads"):
         ModelShape(hidden_size=100, layers=1, heads=3, intermediate_size=10)
     with pytest.raises(ValueError, match="choose rows_at_once as a divisor"):
-        Recipe(rows_per_step=8, rows_at_once=3, epochs=1, max_steps=1, rate_scratch=1, rate_champion=1)
+        Hyper(rows_per_step=8, rows_at_once=3, epochs=1, max_steps=1, rate_scratch=1, rate_champion=1)
 
 
 def test_the_rate_rises_over_the_warm_up_and_falls_to_nothing() -> None:
-    plan = Plan.of(BASE.recipe, rows=64_000, peak=5e-5)
+    plan = Plan.of(BASE.hyper, rows=64_000, peak=5e-5)
     assert (plan.steps, plan.steps_per_epoch, plan.warmup_steps) == (3000, 1000, 450)
     rates = [plan.rate(step) for step in range(plan.steps)]
     assert max(rates) == pytest.approx(rates[449]) == pytest.approx(rates[450]) == pytest.approx(5e-5)
@@ -76,13 +76,13 @@ def test_every_epoch_sees_every_row_once_in_its_own_order() -> None:
 
 def test_a_checkpoint_brings_back_everything(tmp_path: Path) -> None:
     model, checkpoints = small_model(), Checkpoints(tmp_path)
-    optimizer = make_optimizer(model, TINY.recipe)
+    optimizer = make_optimizer(model, TINY.hyper)
     one_step(model, optimizer)
     progress = Progress(step=1, history=[{"step": 1, "train_loss": 4.25}])
     checkpoints.save(model, optimizer, progress, Random.now(CPU))
     expected = [one_step(model, optimizer) for _ in range(3)]
     other = small_model()
-    moments = make_optimizer(other, TINY.recipe)
+    moments = make_optimizer(other, TINY.hyper)
     newest = checkpoints.newest()
     assert newest is not None
     assert checkpoints.load(newest, other, moments, CPU) == progress
@@ -93,7 +93,7 @@ def test_a_checkpoint_brings_back_everything(tmp_path: Path) -> None:
 @pytest.mark.parametrize("harm", ["no marker", "short file", "no file", "empty marker"])
 def test_a_torn_checkpoint_is_passed_over(tmp_path: Path, harm: str) -> None:
     model, checkpoints = small_model(), Checkpoints(tmp_path)
-    optimizer = make_optimizer(model, TINY.recipe)
+    optimizer = make_optimizer(model, TINY.hyper)
     for step in (9, 10):
         checkpoints.save(model, optimizer, Progress(step=step), Random.now(CPU))
     torn = tmp_path / "step-10"
@@ -114,7 +114,7 @@ def test_a_torn_checkpoint_is_passed_over(tmp_path: Path, harm: str) -> None:
 
 def test_the_last_two_and_the_best_are_kept(tmp_path: Path) -> None:
     model, checkpoints = small_model(), Checkpoints(tmp_path)
-    optimizer = make_optimizer(model, TINY.recipe)
+    optimizer = make_optimizer(model, TINY.hyper)
     for step in (1, 2, 3, 4):
         best = min(step, 3)
         if best == step:

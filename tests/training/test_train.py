@@ -40,9 +40,9 @@ from theta_ml.settings import load_settings
 import torch
 from theta_ml.stage import parse_spec, run_stage
 torch.set_num_threads(1)
-recipe = replace(presets.TINY.recipe, checkpoint_seconds=0.0, rows_per_step=4, rows_at_once=2, epochs=20)
+hyper = replace(presets.TINY.hyper, checkpoint_seconds=0.0, rows_per_step=4, rows_at_once=2, epochs=20)
 shape = presets.ModelShape(hidden_size=32, layers=2, heads=2, intermediate_size=64)
-presets.PRESETS["tiny"] = presets.Preset("tiny", shape, recipe)
+presets.PRESETS["tiny"] = presets.Preset("tiny", shape, hyper)
 from theta_ml.training import train
 spec = parse_spec(train.STAGE, json.loads(sys.argv[1]))
 with Events("train") as events:

@@ -22,7 +22,7 @@ from theta_ml.stage import StageFailed
 from theta_ml.training.batches import micro_batches, rows_of_step
 from theta_ml.training.checkpoints import Checkpoints, Random
 from theta_ml.training.hardware import autocast
-from theta_ml.training.presets import Recipe
+from theta_ml.training.presets import Hyper
 from theta_ml.training.progress import Progress
 from theta_ml.training.schedule import Plan
 from theta_ml.training.stop import Stopped, look
@@ -38,7 +38,7 @@ class Training:
 
     model: ThetaForCausalLM
     optimizer: torch.optim.Optimizer
-    recipe: Recipe
+    hyper: Hyper
     plan: Plan
     train: Rows
     validation: Rows
@@ -57,11 +57,11 @@ class Training:
         return next(self.model.parameters()).device
 
 
-def make_optimizer(model: ThetaForCausalLM, recipe: Recipe) -> torch.optim.AdamW:
+def make_optimizer(model: ThetaForCausalLM, hyper: Hyper) -> torch.optim.AdamW:
     """AdamW; the norms' weights do not decay."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [{"params": matrices, "weight_decay": hyper.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=0.0, betas=BETAS, fused=True)
 
 
@@ -75,7 +75,7 @@ def fit(training: Training, progress: Progress) -> None:
             ends = training.plan.ends_epoch(progress.step) and progress.evaluated_step < progress.step
             if ends:
                 _end_epoch(training, progress)
-            if ends or time.monotonic() - saved_at > training.recipe.checkpoint_seconds:
+            if ends or time.monotonic() - saved_at > training.hyper.checkpoint_seconds:
                 training.checkpoints.save(training.model, training.optimizer, progress, random)
                 saved_at = time.monotonic()
             if progress.step >= training.plan.steps:
@@ -90,13 +90,13 @@ def fit(training: Training, progress: Progress) -> None:
 
 def _step(training: Training, progress: Progress) -> None:
     started = time.perf_counter()
-    chosen = rows_of_step(training.train.count, training.recipe.rows_per_step, training.seed, progress.step)
+    chosen = rows_of_step(training.train.count, training.hyper.rows_per_step, training.seed, progress.step)
     rate = training.plan.rate(progress.step)
     for group in training.optimizer.param_groups:
         group["lr"] = rate
     training.model.train()
     loss = _accumulate(training, chosen)
-    norm = torch.nn.utils.clip_grad_norm_(training.model.parameters(), training.recipe.clip)
+    norm = torch.nn.utils.clip_grad_norm_(training.model.parameters(), training.hyper.clip)
     _require_finite(loss, norm, progress.step, training.plan.peak)
     training.optimizer.step()
     training.optimizer.zero_grad(set_to_none=True)
@@ -106,7 +106,7 @@ def _step(training: Training, progress: Progress) -> None:
 
 def _accumulate(training: Training, chosen: np.ndarray) -> Tensor:
     """Gradients of the step's rows, and their mean loss in nats: each labelled token weighs the same in all batches."""
-    batches = list(micro_batches(training.train, chosen, training.recipe.rows_at_once))
+    batches = list(micro_batches(training.train, chosen, training.hyper.rows_at_once))
     items = max(1, sum(batch.loss_tokens for batch in batches))
     total = torch.zeros((), device=training.device)
     for batch in batches:
@@ -178,9 +178,9 @@ def _end_epoch(training: Training, progress: Progress) -> None:
 def validation_loss(training: Training) -> float:
     """Mean loss in nats over the labelled tokens of the first `validation_rows` rows, without dropout."""
     training.model.eval()
-    rows = np.arange(min(training.validation.count, training.recipe.validation_rows))
+    rows = np.arange(min(training.validation.count, training.hyper.validation_rows))
     total, items = torch.zeros((), device=training.device), 0
-    for batch in micro_batches(training.validation, rows, training.recipe.rows_at_once):
+    for batch in micro_batches(training.validation, rows, training.hyper.rows_at_once):
         look(training.stop)
         here = batch.to(training.device)
         with autocast(training.device):

@@ -1,34 +1,31 @@
 """Stage `preflight`: a look at the training before a GPU is booked for it.
 
-On the CPU, in seconds: a few rows must be learnable and stay finite, and memory, disk and time must suffice.
+In seconds: there must be rows enough for a step, a few of them must be learnable and stay finite, and memory, disk and
+time must suffice. What does not hold fails the run, and says what to change.
 """
 
-import math
-import time
 from dataclasses import dataclass
 
-import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from theta_ml.champion import Champion
 from theta_ml.corpus.prepare import PackedCorpus, open_rows
 from theta_ml.corpus.rows import Rows
-from theta_ml.model import ThetaForCausalLM
+from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, Stage, StageFailed, Work
-from theta_ml.training.batches import Batch, make_batch
-from theta_ml.training.hardware import autocast, pick_device
-from theta_ml.training.loop import BETAS, parameters
-from theta_ml.training.presets import Preset, find_preset
-from theta_ml.training.resources import GPU_FLOPS, available_memory, free_disk, needs
+from theta_ml.training.batch_size import GIB, BatchSize, find_batch_size
+from theta_ml.training.hardware import pick_device
+from theta_ml.training.presets import Hyper, find_preset
+from theta_ml.training.processes import process_count
+from theta_ml.training.resources import Load, available_memory, disk_bytes, free_disk, parameters
 from theta_ml.training.schedule import Plan
 from theta_ml.training.start import start
+from theta_ml.training.trial import STEPS, Trial, loss_share, require_learnable, try_out
 
-STEPS = 20
-ROWS = 4
-STEP_FLOPS = 2e11
-"""Most work of a step here: a large model sees shortened rows, so that the look stays short on a CPU."""
-FALL = 0.95
-"""The loss must fall below this share of what it was."""
+GPU_FLOPS = 40e12
+"""Sustained by a data-centre GPU on a model this small, low rather than high; used where the GPU is busy and cannot be
+asked."""
 
 
 @dataclass(frozen=True)
@@ -62,30 +59,49 @@ class PreflightReport:
     loss_first: float
     loss_last: float
     parameters: int
+    rows_at_once: int
+    """That memory holds, of the rows behind a step."""
+    gradient_checkpointing: bool
+    """Whether activations must be computed twice for that."""
     estimated_memory_bytes: int
     available_memory_bytes: int
-    estimated_seconds: float
+    """Of one process, at its peak; and what there is for it."""
+    estimated_disk_bytes: int
     free_disk_bytes: int
+    steps: int
+    tokens_per_second: float
+    """Measured in the trial; on a GPU that is busy, assumed from the model's size."""
+    estimated_seconds: float
 
 
 @dataclass(frozen=True)
-class _Trial:
-    losses: list[float]
-    tokens_per_second: float
+class _Room:
+    """What the training takes, and what there is."""
+
+    found: BatchSize
+    memory: int
+    disk: int
+    free_disk: int
 
 
 def preflight(spec: PreflightSpec, inputs: Inputs, work: Work) -> PreflightReport:
-    corpus, folder = inputs.noun("prepare", PackedCorpus), inputs.path("prepare")
+    corpus, packed = inputs.noun("prepare", PackedCorpus), inputs.artifact("prepare")
     preset, device = find_preset(spec.preset), pick_device()
-    begun = start(preset, spec.champion, corpus, folder, spec.seed, work.store)
+    require_gpu(work.settings, device)
+    require_rows(corpus.sequences["train"], preset.hyper.rows_per_step)
+    begun = start(preset, spec.champion, corpus, packed.path, spec.seed, work.store)
+    rows = open_rows(packed, "train", work.store)
+    load = load_of(corpus.max_length, loss_share(rows, spec.seed), work.settings)
+    room = _require_room(begun.model, load, preset.hyper, device, work)
     count = parameters(begun.model)
-    trial = try_out(
-        begun.model, open_rows(inputs.artifact("prepare"), "train", work.store), preset.recipe.rate_scratch, spec.seed
-    )
-    plan = Plan.of(preset.recipe, corpus.sequences["train"], begun.peak)
-    tokens = plan.steps * preset.recipe.rows_per_step * corpus.max_length
-    rate = trial.tokens_per_second if device.type == "cpu" else GPU_FLOPS / (6 * count)
-    required = needs(preset, count, corpus.vocabulary, corpus.max_length)
+    trial = _try_out(begun.model, rows, begun.peak, spec.seed, room)
+    require_learnable(trial)
+    plan = Plan.of(preset.hyper, rows.count, begun.peak)
+    speed = trial.tokens_per_second
+    if device.type == "cuda" and next(begun.model.parameters()).device != device:
+        speed = GPU_FLOPS / (6 * count)
+    seconds = plan.steps * preset.hyper.rows_per_step * corpus.max_length / (speed * load.processes)
+    require_time(seconds, spec.max_hours)
     report = PreflightReport(
         month=spec.month,
         passed=True,
@@ -93,88 +109,69 @@ def preflight(spec: PreflightSpec, inputs: Inputs, work: Work) -> PreflightRepor
         loss_first=trial.losses[0],
         loss_last=trial.losses[-1],
         parameters=count,
-        estimated_memory_bytes=required.memory_bytes,
-        available_memory_bytes=available_memory(device),
-        estimated_seconds=tokens / rate,
-        free_disk_bytes=free_disk(work.settings.home),
+        rows_at_once=room.found.rows_at_once,
+        gradient_checkpointing=room.found.gradient_checkpointing,
+        estimated_memory_bytes=room.found.memory_bytes,
+        available_memory_bytes=room.memory,
+        estimated_disk_bytes=room.disk,
+        free_disk_bytes=room.free_disk,
+        steps=plan.steps,
+        tokens_per_second=speed,
+        estimated_seconds=seconds,
     )
-    _require_learnable(trial)
-    _require_room(report, required.disk_bytes, spec, preset)
-    work.events.log(f"{report.sentence}; {plan.steps} steps will take about {report.estimated_seconds:.0f} s")
+    work.events.log(f"{report.sentence}; {plan.steps} steps will take about {seconds:.0f} s")
     return report
 
 
-def try_out(model: ThetaForCausalLM, rows: Rows, rate: float, seed: int) -> _Trial:
-    """Learns a few rows by heart, without dropout. Changes the model."""
-    chosen = np.random.default_rng(seed).permutation(rows.count)[:ROWS]
-    batch = _shorten(make_batch(rows, np.sort(chosen)), parameters(model))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=BETAS, fused=True)
-    model.eval()
-    losses: list[float] = []
-    started = time.perf_counter()
-    for step in range(STEPS):
-        if step == 1:
-            started = time.perf_counter()  # the first step also sets things up
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 5)
-        losses.append(_try_step(model, optimizer, batch))
-    seconds = time.perf_counter() - started
-    return _Trial(losses, (STEPS - 1) * batch.input_ids.numel() / seconds)
+def load_of(length: int, share: float, settings: Settings) -> Load:
+    """What the processes of this machine's setting put into memory."""
+    count = process_count(settings)
+    return Load(length, share, processes=count, sharded=settings.train_sharding == "full" and count > 1)
 
 
-def _try_step(model: ThetaForCausalLM, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
-    with autocast(torch.device("cpu")):
-        output = model(input_ids=batch.input_ids, position_ids=batch.position_ids, labels=batch.labels)
-    assert output.loss is not None
-    output.loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return float(output.loss.detach())
-
-
-def _shorten(batch: Batch, parameters: int) -> Batch:
-    """As many tokens as STEP_FLOPS allow, at 6 operations for a parameter and token."""
-    tokens = int(STEP_FLOPS / (6 * parameters))
-    rows, length = batch.input_ids.shape
-    rows = max(1, min(rows, tokens // length))
-    length = max(64, min(length, tokens // rows))
-    return Batch(*(x[:rows, :length] for x in (batch.input_ids, batch.position_ids, batch.labels)))
-
-
-def _require_learnable(trial: _Trial) -> None:
-    first, last = trial.losses[0], trial.losses[-1]
-    if not all(map(math.isfinite, trial.losses)):
-        step = next(number for number, loss in enumerate(trial.losses, 1) if not math.isfinite(loss))
+def require_gpu(settings: Settings, device: torch.device) -> None:
+    if settings.require_gpu and device.type != "cuda":
         raise StageFailed(
-            f"the loss was {trial.losses[step - 1]} at step {step} of the trial: the starting weights are damaged, or "
-            f"the preset's rate is too high; roll back to an older champion, or lower the rate in training/presets.py"
-        )
-    if last > FALL * first:
-        raise StageFailed(
-            f"a few rows could not be learned: their loss went from {first:.3f} to {last:.3f} in {STEPS} steps. "
-            f"Look at the snapshot's conversations (is there text in them?) and at the champion training starts from"
+            "no GPU is visible, and THETA_REQUIRE_GPU asks for one: look at the driver (nvidia-smi) and at "
+            "CUDA_VISIBLE_DEVICES, or unset THETA_REQUIRE_GPU to train on the CPU"
         )
 
 
-def _require_room(report: PreflightReport, disk_bytes: int, spec: PreflightSpec, preset: Preset) -> None:
-    gib = 1 << 30
-    if report.estimated_memory_bytes > report.available_memory_bytes:
+def require_rows(rows: int, rows_per_step: int) -> None:
+    if rows < rows_per_step:
         raise StageFailed(
-            f"training needs about {report.estimated_memory_bytes / gib:.1f} GiB of memory and "
-            f"{report.available_memory_bytes / gib:.1f} are free: choose a smaller preset, or lower rows_at_once "
-            f"({preset.recipe.rows_at_once}) in training/presets.py"
-        )
-    if disk_bytes > report.free_disk_bytes:
-        raise StageFailed(
-            f"checkpoints need about {disk_bytes / gib:.1f} GiB and {report.free_disk_bytes / gib:.1f} are free: make "
-            f"room, or set THETA_HOME to another disk"
-        )
-    if report.estimated_seconds > spec.max_hours * 3600:
-        raise StageFailed(
-            f"training would take about {report.estimated_seconds / 3600:.1f} h of the {spec.max_hours:g} allowed: "
-            f"choose a smaller preset, fewer steps in training/presets.py, or a larger max_hours"
+            f"the corpus has {rows} rows to train on, and a step takes {rows_per_step}: add datasets (theta data add), "
+            f"land more conversations, or lower rows_per_step in the recipe's `hyper`"
         )
 
 
-STAGE = Stage("preflight", 1, PreflightSpec, preflight)
+def require_time(seconds: float, max_hours: float) -> None:
+    if seconds > max_hours * 3600:
+        raise StageFailed(
+            f"training would take about {seconds / 3600:.1f} h of the {max_hours:g} allowed: choose a smaller preset, "
+            f"fewer epochs or max_steps in the recipe's `hyper`, or a larger max_hours"
+        )
+
+
+def _require_room(model: PreTrainedModel, load: Load, hyper: Hyper, device: torch.device, work: Work) -> _Room:
+    memory = available_memory(device)
+    if device.type == "cpu":
+        memory //= load.processes
+    disk, free = disk_bytes(model), free_disk(work.settings.home)
+    if disk > free:
+        raise StageFailed(
+            f"checkpoints need about {disk / GIB:.1f} GiB and {free / GIB:.1f} are free: make room, or set THETA_HOME "
+            f"to another disk"
+        )
+    found = find_batch_size(model, load, hyper.rows_per_step, memory, hyper.rows_at_once)
+    return _Room(found, memory, disk, free)
+
+
+def _try_out(model: PreTrainedModel, rows: Rows, rate: float, seed: int, room: _Room) -> Trial:
+    """On the GPU where it is idle, which also measures its speed; beside another training, on the CPU."""
+    if torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > room.found.memory_bytes:
+        model.to("cuda")  # type: ignore[arg-type]  # the library's annotation of `to` is wrong
+    return try_out(model, rows, rate, seed)
+
+
+STAGE = Stage("preflight", 2, PreflightSpec, preflight)

@@ -1,6 +1,7 @@
 """What a preset means for the model and its training; `theta_ml.corpus.shapes` says what it means for the corpus."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ class ModelShape:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a preset is trained."""
+class Hyper:
+    """Hyper-parameters: how a preset is trained."""
 
     rows_per_step: int
     """Rows behind one optimizer step."""
@@ -72,6 +73,10 @@ class Recipe:
     """Most work that a crash may cost."""
     compile: bool = False
     """Compile the backbone; pays from some minutes of training on."""
+    patience: int | None = 6
+    """Validations without a better loss after which training ends; None: never."""
+    validate_steps: int | None = None
+    """Steps between validations; None: each epoch."""
 
     def __post_init__(self) -> None:
         if self.rows_per_step % self.rows_at_once:
@@ -83,6 +88,17 @@ class Recipe:
             raise ValueError(f"epochs {self.epochs} and max_steps {self.max_steps}: choose at least 1 of each")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup is {self.warmup}: choose a share of the steps, for example 0.15")
+        for name in ("patience", "validate_steps"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} is {value}: choose at least 1, or leave it out")
+
+    def changed(self, overrides: Mapping[str, Any]) -> "Hyper":
+        """These with some of them replaced. Raises ValueError naming a field there is none of, and those there are."""
+        known = [field.name for field in fields(self)]
+        unknown = sorted(set(overrides) - set(known))
+        if unknown:
+            raise ValueError(f"no hyper-parameter {', '.join(unknown)}: choose among {', '.join(known)}")
+        return replace(self, **overrides)
 
 
 @dataclass(frozen=True)
@@ -91,13 +107,13 @@ class Preset:
 
     name: str
     shape: ModelShape
-    recipe: Recipe
+    hyper: Hyper
 
 
 TINY = Preset(
     "tiny",
     ModelShape(hidden_size=192, layers=3, heads=3, intermediate_size=512),
-    Recipe(
+    Hyper(
         rows_per_step=4,  # many small steps: for the same tokens, half the validation loss that 8 rows come to
         rows_at_once=4,
         epochs=20,
@@ -111,7 +127,7 @@ TINY = Preset(
 BASE = Preset(
     "base",
     ModelShape(hidden_size=768, layers=12, heads=12, intermediate_size=2048),
-    Recipe(
+    Hyper(
         rows_per_step=64,
         rows_at_once=16,
         epochs=3,

@@ -1,42 +1,88 @@
-"""What a training will need, and what there is."""
+"""What a training will need, and what there is.
 
+Memory is not guessed from a formula: a step of the model is traced with tensors that have a shape and no content, and
+what would be alive at once is counted. That takes a fraction of a second, and follows whatever the model's code does:
+its size and kind, adapters, gradient checkpointing, logits only where there is loss.
+"""
+
+import copy
+import inspect
 import shutil
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import PreTrainedModel
 
-from theta_ml.training.presets import Preset
+from theta_ml.training.hardware import has_bfloat16
 
-STATE_BYTES = 16
-"""A parameter in training: float32 weight, gradient and AdamW's two moments."""
-ACTIVATION_BYTES = 2 * 34
-"""A token's activations in a layer, for each unit of hidden size: 34 at 16 bits (Korthikanti et al. 2022,
-arXiv:2205.05198, without attention scores), twice that as our residual stream is float32."""
-GPU_FLOPS = 40e12
-"""Sustained by a data-centre GPU on a model this small, low rather than high."""
+PROCESS_BYTES = 700 << 20
+"""Of Python with torch and transformers loaded; on a GPU of a CUDA context and its libraries' workspaces."""
+SLACK = 1.1
+"""For what the allocator cannot use between its blocks."""
 CGROUP_LIMIT, CGROUP_USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
 
 
 @dataclass(frozen=True)
-class Needs:
-    """Of a training."""
+class Load:
+    """What a training puts into memory beside the number of rows."""
 
-    memory_bytes: int
-    disk_bytes: int
+    length: int
+    """Tokens in a row."""
+    loss_share: float = 1.0
+    """Largest share of a row's tokens that bear loss."""
+    gradient_checkpointing: bool = False
+    """Activations inside the blocks are computed again rather than kept."""
+    processes: int = 1
+    sharded: bool = False
+    """Weights, gradients and moments are spread over the processes (FSDP)."""
+    pair: bool = False
+    """A row is two answers to be compared, beside what a frozen model says of them (preference)."""
 
 
-def needs(preset: Preset, parameters: int, vocabulary: int, max_length: int) -> Needs:
-    recipe, shape = preset.recipe, preset.shape
-    tokens = recipe.rows_at_once * max_length
-    activations = tokens * shape.hidden_size * shape.layers * ACTIVATION_BYTES
-    logits = tokens * vocabulary * 4 * 3  # logits, their softmax and their gradient, if every token bore loss
-    checkpoints = 3 * 12 + 2 * 4  # three whole ones for a moment, and two sets of best weights
-    return Needs(
-        memory_bytes=parameters * STATE_BYTES + activations + logits,
-        disk_bytes=parameters * (checkpoints + 4),
-    )
+@dataclass(frozen=True)
+class Memory:
+    """Most bytes that one process holds, as a line over the rows it computes at once."""
+
+    fixed: int
+    row: int
+
+    def of(self, rows: int) -> int:
+        return self.fixed + rows * self.row
+
+    def rows_in(self, room: int) -> int:
+        """Rows that fit in `room` bytes."""
+        return max(0, (room - self.fixed) // max(1, self.row))
+
+
+def estimate(model: PreTrainedModel, load: Load, frozen: Sequence[PreTrainedModel] = ()) -> Memory:
+    """Peak of a training step of `model`; `frozen` are models that only look on (a teacher, a reference).
+
+    The trace is of eager code: a compiled model stays under it.
+    """
+    fewer, more = (_step_bytes(model, load, frozen, rows) for rows in (2, 4))
+    row = (more - fewer) / 2
+    fixed = _state_bytes(model, load) + sum(_bytes(f.parameters()) for f in frozen) + max(0.0, fewer - 2 * row)
+    return Memory(fixed=PROCESS_BYTES + int(SLACK * fixed), row=int(SLACK * row))
+
+
+def parameters(model: nn.Module) -> int:
+    """Tied weights count once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def disk_bytes(model: PreTrainedModel) -> int:
+    """Most that a training's files take: three whole checkpoints for a moment, two sets of best weights, the result."""
+    moments = 2 * _bytes(p for p in model.parameters() if p.requires_grad)
+    return 6 * _bytes(model.parameters()) + 3 * moments
 
 
 def available_memory(device: torch.device) -> int:
@@ -52,3 +98,106 @@ def free_disk(folder: Path) -> int:
     """Bytes on the disk of `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     return shutil.disk_usage(folder).free
+
+
+def forward_arguments(model: nn.Module, rows: int, load: Load) -> dict[str, Any]:
+    """A batch of the largest kind that the training will see, as the collator makes them."""
+    shape = (rows, load.length)
+    batch = {name: torch.zeros(shape, dtype=torch.int64) for name in ("input_ids", "position_ids", "labels")}
+    if takes(model, "loss_at"):
+        batch["loss_at"] = torch.zeros(max(1, round(rows * (load.length - 1) * load.loss_share)), dtype=torch.int64)
+    return batch
+
+
+def takes(model: nn.Module, argument: str) -> bool:
+    """Whether the model's forward has an argument of this name, under whatever wraps it."""
+    while hasattr(model, "get_base_model"):
+        model = model.get_base_model()
+    return argument in inspect.signature(model.forward).parameters
+
+
+def _state_bytes(model: nn.Module, load: Load) -> float:
+    """Weights, gradients and AdamW's two moments."""
+    weights, learned = _bytes(model.parameters()), _bytes(p for p in model.parameters() if p.requires_grad)
+    if load.sharded:
+        # All weights and gradients of a block, and of the next that is on its way, are whole for a moment.
+        blocks = sorted((_bytes(b.parameters()) for b in _blocks(model)), reverse=True)
+        return (weights + 3 * learned) / load.processes + 2 * sum(blocks[:2])
+    buckets = learned if load.processes > 1 else 0  # in which DDP sends gradients
+    return weights + 3 * learned + buckets
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    names = set(getattr(model, "_no_split_modules", None) or [])
+    return [module for module in model.modules() if type(module).__name__ in names] or [model]
+
+
+def _bytes(tensors: Any) -> int:
+    return sum(int(tensor.nbytes) for tensor in tensors)
+
+
+def _step_bytes(model: PreTrainedModel, load: Load, frozen: Sequence[PreTrainedModel], rows: int) -> int:
+    """Most bytes that forward and backward hold beside weights and accumulated gradients."""
+    rows = 2 * rows if load.pair else rows
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        learner, watchers = _without_content(model, mode).train(), [_without_content(f, mode) for f in frozen]
+        if load.gradient_checkpointing:
+            learner.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        for parameter in learner.parameters():
+            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+        batch = forward_arguments(learner, rows, load)
+        with _LiveBytes() as live, torch.autocast("cpu", torch.bfloat16, enabled=_in_bfloat16()):
+            watched = _watched(watchers, batch)
+            loss = learner(**batch).loss
+            loss.backward()
+            del watched, loss
+    return live.peak
+
+
+@torch.no_grad()
+def _watched(models: list[PreTrainedModel], batch: dict[str, Any]) -> list[Tensor]:
+    """Logits of the frozen models; they are kept until the loss is known."""
+    inputs = {name: batch[name] for name in ("input_ids", "position_ids")}
+    kept: Callable[[Tensor], Tensor] = lambda x: x.flatten(0, 1)[batch["loss_at"]] if "loss_at" in batch else x
+    return [kept(model(**inputs).logits) for model in models]
+
+
+def _without_content(model: PreTrainedModel, mode: FakeTensorMode) -> PreTrainedModel:
+    """The same model over tensors that have no content; tied weights stay tied."""
+    real = [*model.parameters(), *model.buffers()]
+    twin = copy.deepcopy(model, {id(tensor): mode.from_tensor(tensor) for tensor in real})
+    if twin.config._attn_implementation == "flex_attention":
+        twin.config._attn_implementation = "sdpa"  # flex is not itself until it is compiled; sdpa holds as much
+    return twin
+
+
+def _in_bfloat16() -> bool:
+    return has_bfloat16(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the storages that are made in its block, as long as they live."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = self._alive = 0
+        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._known:
+            return
+        size = storage.nbytes()
+        self._known.add(storage)
+        self._alive += size
+        self.peak = max(self.peak, self._alive)
+        weakref.finalize(storage, self._forget, size)
+
+    def _forget(self, size: int) -> None:
+        self._alive -= size

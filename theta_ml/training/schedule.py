@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from theta_ml.training.presets import Recipe
+from theta_ml.training.presets import Hyper
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class Plan:
     warmup_steps: int
 
     @classmethod
-    def of(cls, recipe: Recipe, rows: int, peak: float) -> "Plan":
-        per_epoch = math.ceil(rows / recipe.rows_per_step)
-        steps = min(recipe.epochs * per_epoch, recipe.max_steps)
-        return cls(steps, per_epoch, peak, round(recipe.warmup * steps))
+    def of(cls, hyper: Hyper, rows: int, peak: float) -> "Plan":
+        per_epoch = math.ceil(rows / hyper.rows_per_step)
+        steps = min(hyper.epochs * per_epoch, hyper.max_steps)
+        return cls(steps, per_epoch, peak, round(hyper.warmup * steps))
 
     def rate(self, step: int) -> float:
         """Learning rate of step 0, 1, …: a line up to the peak, then half a cosine down to 0."""

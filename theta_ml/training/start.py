@@ -27,7 +27,7 @@ class Start:
     name: str
     """`scratch`, or `champion v3`."""
     peak: float
-    """Learning rate that the preset's recipe has for such a start."""
+    """Learning rate that the preset has for such a start."""
 
 
 def start(
@@ -44,11 +44,11 @@ def start(
         model = ThetaForCausalLM.from_pretrained(
             path, dtype=torch.float32, attn_implementation=attention(), local_files_only=True
         )
-        return Start(model, f"champion v{champion.version}", preset.recipe.rate_champion)
+        return Start(model, f"champion v{champion.version}", preset.hyper.rate_champion)
     tokenizer = ChatTokenizer.load(folder / "tokenizer")
     shape = preset.shape.config(tokenizer, corpus.max_length) | {"attn_implementation": attention()}
     model = ThetaForCausalLM(ThetaConfig(**shape))
-    return Start(model, "scratch", preset.recipe.rate_scratch)
+    return Start(model, "scratch", preset.hyper.rate_scratch)
 
 
 def _fits(preset: Preset, champion: Champion, corpus: PackedCorpus, store: Store) -> bool:

@@ -53,18 +53,18 @@ class TrainSpec:
     """Peak learning rate."""
 
     def __post_init__(self) -> None:
-        self.recipe_of(find_preset(self.preset))
+        self.preset_of(find_preset(self.preset))
         if self.rate is not None and not self.rate > 0:
             raise ValueError(f"rate is {self.rate}: choose more than 0, for example 5e-5")
 
-    def recipe_of(self, preset: Preset) -> Preset:
+    def preset_of(self, preset: Preset) -> Preset:
         """The preset with this spec's epochs and steps."""
-        recipe = preset.recipe
+        hyper = preset.hyper
         if self.epochs is not None:
-            recipe = dataclasses.replace(recipe, epochs=self.epochs)
+            hyper = dataclasses.replace(hyper, epochs=self.epochs)
         if self.max_steps is not None:
-            recipe = dataclasses.replace(recipe, max_steps=self.max_steps)
-        return dataclasses.replace(preset, recipe=recipe)
+            hyper = dataclasses.replace(hyper, max_steps=self.max_steps)
+        return dataclasses.replace(preset, hyper=hyper)
 
 
 @dataclass(frozen=True)
@@ -109,16 +109,16 @@ def train(spec: TrainSpec, inputs: Inputs, work: Work) -> TrainedModel:
 
 
 def _train(spec: TrainSpec, corpus: PackedCorpus, packed: Artifact, work: Work, stop: threading.Event) -> TrainedModel:
-    preset = spec.recipe_of(find_preset(spec.preset))
+    preset = spec.preset_of(find_preset(spec.preset))
     begun = start(preset, spec.champion, corpus, packed.path, spec.seed, work.store)
     device = pick_device()
     begun.model.to(device)  # type: ignore[arg-type]  # the library's annotation of `to` is wrong
     rows = open_rows(packed, "train", work.store)
-    plan = Plan.of(preset.recipe, rows.count, spec.rate or begun.peak)
+    plan = Plan.of(preset.hyper, rows.count, spec.rate or begun.peak)
     training = Training(
         model=begun.model,
-        optimizer=make_optimizer(begun.model, preset.recipe),
-        recipe=preset.recipe,
+        optimizer=make_optimizer(begun.model, preset.hyper),
+        hyper=preset.hyper,
         plan=plan,
         train=rows,
         validation=open_rows(packed, "validation", work.store),
@@ -129,7 +129,7 @@ def _train(spec: TrainSpec, corpus: PackedCorpus, packed: Artifact, work: Work, 
     progress = _resume(training, work)
     resumed_from = progress.step or None
     _announce(begun, training, work)
-    if preset.recipe.compile and device.type == "cuda":
+    if preset.hyper.compile and device.type == "cuda":
         begun.model.model.compile()  # the backbone; how many tokens bear loss, and so the head's shape, varies
     _run(spec, training, progress, work)
     return _finish(spec, begun, training, progress, resumed_from, packed.path, work)

@@ -1,0 +1,126 @@
+"""How many rows are computed at once: found, not guessed.
+
+The rows behind a step are the recipe's (`rows_per_step`); how many of them go through the model together is the
+machine's business. As each labelled token weighs the same in all parts of a step, the choice changes speed and memory,
+not the loss, and it is no part of what names a model.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from accelerate.utils import find_executable_batch_size
+from transformers import PreTrainedModel
+
+from theta_ml.stage import StageFailed
+from theta_ml.training.hardware import autocast
+from theta_ml.training.resources import Load, Memory, estimate, forward_arguments
+
+FILE = "batch_size.json"
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """What a process computes at once."""
+
+    rows_at_once: int
+    gradient_checkpointing: bool
+    memory_bytes: int
+    """Estimated peak of the process that holds them."""
+
+
+def find_batch_size(
+    model: PreTrainedModel,
+    load: Load,
+    rows_per_step: int,
+    room: int,
+    most: int | None = None,
+    frozen: Sequence[PreTrainedModel] = (),
+) -> BatchSize:
+    """The largest divisor of a process's rows that fits into `room` bytes, with gradient checkpointing where not even
+    one row does without it. `most` caps the rows at once.
+
+    Raises StageFailed that says what to change where nothing fits.
+    """
+    choices = shares(rows_per_step, load.processes, most)
+    tried: list[Memory] = []
+    for checkpointing in sorted({load.gradient_checkpointing, True}):
+        tried.append(estimate(model, replace(load, gradient_checkpointing=checkpointing), frozen))
+        fitting = [rows for rows in choices if rows <= tried[-1].rows_in(room)]
+        if fitting:
+            return BatchSize(fitting[0], checkpointing, tried[-1].of(fitting[0]))
+    raise StageFailed(_nothing_fits(tried[-1], room, load))
+
+
+def shares(rows_per_step: int, processes: int, most: int | None = None) -> list[int]:
+    """Rows at once that a process's part of a step divides into, largest first.
+
+    Raises StageFailed where the processes cannot have equal parts.
+    """
+    if rows_per_step % processes:
+        raise StageFailed(
+            f"rows_per_step {rows_per_step} cannot be shared by {processes} processes: set THETA_TRAIN_PROCESSES to a "
+            f"divisor of it, or rows_per_step to a multiple of {processes}"
+        )
+    part = rows_per_step // processes
+    return [rows for rows in range(min(part, most or part), 0, -1) if part % rows == 0]
+
+
+def tried_out(model: PreTrainedModel, found: BatchSize, load: Load, choices: Sequence[int]) -> BatchSize:
+    """`found`, or the next smaller of `choices` that a GPU really holds; on a CPU there is nothing to try.
+
+    Leaves the model, its gradients and the random state as they were. Raises RuntimeError where not one row fits.
+    """
+    device = next(model.parameters()).device
+    if device.type != "cuda":
+        return found
+    smaller = iter(rows for rows in choices if rows < found.rows_at_once)
+
+    @find_executable_batch_size(starting_batch_size=found.rows_at_once, reduce_batch_size_fn=lambda: next(smaller, 0))
+    def first_that_fits(batch_size: int) -> int:
+        _forward_and_backward(model, batch_size, load, device)
+        return batch_size
+
+    with torch.random.fork_rng(devices=[device]):
+        rows = int(first_that_fits())
+    torch.cuda.empty_cache()
+    return replace(found, rows_at_once=rows)
+
+
+def _forward_and_backward(model: PreTrainedModel, rows: int, load: Load, device: torch.device) -> None:
+    """Beside as many bytes as the optimizer's moments will take."""
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    moments = torch.empty(2 * sum(parameter.nbytes for parameter in learned), dtype=torch.uint8, device=device)
+    batch = {name: value.to(device) for name, value in forward_arguments(model, rows, load).items()}
+    try:
+        with autocast(device):
+            loss = model.train()(**batch).loss
+        loss.backward()
+    finally:
+        model.zero_grad(set_to_none=True)
+        del moments
+
+
+def kept(folder: Path) -> BatchSize | None:
+    """What an earlier attempt of this training chose: what dropout drops depends on it, so a resume keeps to it."""
+    try:
+        return BatchSize(**json.loads((folder / FILE).read_text()))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def keep(folder: Path, chosen: BatchSize) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE).write_text(json.dumps(asdict(chosen)))
+
+
+def _nothing_fits(least: Memory, room: int, load: Load) -> str:
+    shard = "" if load.sharded else ", spread the model over several GPUs (THETA_TRAIN_SHARDING=full)"
+    return (
+        f"training needs about {least.of(1) / GIB:.1f} GiB of memory for a single row of {load.length} tokens, with "
+        f"gradient checkpointing, and {room / GIB:.1f} are free: choose a smaller preset or base model, shorter rows, "
+        f"adapters in place of all weights{shard}, or a machine with more memory"
+    )
