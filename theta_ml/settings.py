@@ -43,6 +43,14 @@ class Settings(BaseSettings):
     benchmarks: Path | None = None
     """Folder of the benchmarks that models are measured with: what holds one of their items is not learned from."""
 
+    require_gpu: bool = False
+    """Training fails at once where there is no GPU, in place of going on slowly on the CPU."""
+    train_processes: int | None = Field(default=None, ge=1)
+    """Processes that train together; default: as many as there are GPUs, or one."""
+    train_sharding: Literal["none", "full"] = "none"
+    """Where several processes train: `none`, each holds the whole model (data parallel); `full`, each holds a part of
+    it (FSDP), for a model that does not fit on one GPU."""
+
     airflow_port: int = Field(default=8080, ge=1, le=65535)
     mlflow_port: int = Field(default=5000, ge=1, le=65535)
     mailbox_port: int = Field(default=1025, ge=1, le=65535)
