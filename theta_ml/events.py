@@ -7,6 +7,7 @@ same events drive a progress bar.
 import json
 import os
 import sys
+import threading
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -20,6 +21,7 @@ class Events:
         fd = os.environ.get(EVENTS_FD)
         self._stream: IO[str] | None = os.fdopen(int(fd), "w", buffering=1, closefd=False) if fd else None
         self._console = None if self._stream else _Console(title)
+        self._lock = threading.Lock()  # a training's sampler and its mails speak from threads of their own
 
     def log(self, message: str) -> None:
         """A line a person should read."""
@@ -29,9 +31,12 @@ class Events:
         """How far the stage is, for example 120 of 400 steps; `note` says what else matters, such as the loss."""
         self._emit("progress", done=done, total=total, unit=unit, note=note)
 
-    def mail(self, message: dict[str, Any]) -> None:
-        """A message for the engineers, to be sent by whoever listens (see `notify.message.Message`)."""
-        self._emit("mail", mail=message)
+    def mail(self, message: dict[str, Any], can_wait: bool = False) -> None:
+        """A message for the engineers, to be sent by whoever listens (see `mail.message.Message`).
+
+        One that can wait stays in the outbox where it cannot leave now; the run's stage `notify` sends it.
+        """
+        self._emit("mail", mail=message, can_wait=can_wait)
 
     def result(self, uri: str, key: str, cached: bool) -> None:
         self._emit("result", uri=uri, key=key, cached=cached)
@@ -40,10 +45,11 @@ class Events:
         self._emit("error", kind=kind, message=message)
 
     def _emit(self, event: str, **fields: Any) -> None:
-        if self._stream:
-            self._stream.write(json.dumps({"event": event, **fields}) + "\n")
-        elif self._console:
-            self._console.show(event, fields)
+        with self._lock:
+            if self._stream:
+                self._stream.write(json.dumps({"event": event, **fields}) + "\n")
+            elif self._console:
+                self._console.show(event, fields)
 
     def __enter__(self) -> Self:
         return self

@@ -1,5 +1,6 @@
 """Mail through Airflow's SMTP provider: what `theta_ml.notify` says, carried by the connection `smtp_default`."""
 
+import base64
 from email.message import EmailMessage
 from typing import Any
 
@@ -30,7 +31,7 @@ def send(mail: dict[str, Any]) -> None:
 
 
 def compose(mail: dict[str, Any], sender: str | None) -> EmailMessage:
-    """Text and HTML of a `theta_ml.notify.message.Message`, ready to go."""
+    """Text, HTML and its pictures of a `theta_ml.mail.message.Message`, ready to go."""
     message = EmailMessage()
     message["Subject"] = mail["subject"]
     message["From"] = sender or mail["sender"]
@@ -40,4 +41,10 @@ def compose(mail: dict[str, Any], sender: str | None) -> EmailMessage:
         message["References"] = mail["references"]
     message.set_content(mail["text"])
     message.add_alternative(mail["html"], subtype="html")
+    page = message.get_body(("html",))
+    assert page is not None
+    for name, png in mail.get("images", {}).items():
+        page.add_related(
+            base64.b64decode(png), "image", "png", cid=f"<{name}>", disposition="inline", filename=f"{name}.png"
+        )
     return message

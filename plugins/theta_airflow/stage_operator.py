@@ -81,14 +81,25 @@ class StageOperator(BaseOperator):
     def _show(self, event: dict[str, Any]) -> None:
         kind = event["event"]
         if kind == "mail":
-            send(event["mail"])
-            self.log.info("mail sent: %s", event["mail"]["subject"])
+            self._send(event["mail"], event["can_wait"])
         elif kind == "progress":
             self._show_progress(event)
         elif kind in ("log", "output"):
             self.log.info("%s", event["message"])
         elif kind == "error":
             self.log.error("%s", event["message"])
+
+    def _send(self, mail: dict[str, Any], can_wait: bool) -> None:
+        try:
+            send(mail)
+        except Exception:
+            if not can_wait:
+                raise
+            self.log.exception(
+                "mail not sent: %s; it waits in the outbox, and the task `notify` sends it", mail["subject"]
+            )
+            return
+        self.log.info("mail sent: %s", mail["subject"])
 
     def _show_progress(self, event: dict[str, Any]) -> None:
         now = time.monotonic()

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from tests.registry.pipeline import Pipeline
 from theta_ml.cli import theta
+from theta_ml.mail.outbox import mark_sent
 from theta_ml.notify.message import Letter, compose
-from theta_ml.notify.outbox import mark_sent
 from theta_ml.stage import StageFailed, StageSkipped
 
 RUN = "manual__2026-02-01T00:00:00+00:00"

@@ -3,8 +3,9 @@
 from dataclasses import asdict, dataclass
 
 from theta_ml.evaluation.verdict import Verdict
-from theta_ml.notify.message import Letter, Link, airflow_run, compose
-from theta_ml.notify.outbox import enqueue, unsent
+from theta_ml.mail.message import Link, airflow_run
+from theta_ml.mail.outbox import enqueue, unsent, waiting
+from theta_ml.notify.message import Letter, compose
 from theta_ml.registry.ledger import (
     ACTOR,
     CROWNING,
@@ -54,10 +55,19 @@ def notify(spec: NotifySpec, inputs: Inputs, work: Work) -> Notice:
             "there is neither a verdict nor a failed task to write about; pass --input or --set failed=TASK"
         )
     elif verdict.decision in _SILENT:
+        _send_what_waits(work)
         raise StageSkipped(f"{verdict.decision}: {_SILENT[verdict.decision]}")
     else:
         letter = _no(verdict, work)
     return _post(letter, work)
+
+
+def _send_what_waits(work: Work) -> None:
+    """The run's mails that have not left; those of a training may have met a mail server that was away."""
+    with open_ledger(work.settings) as connection:
+        left = waiting(connection, work.run_id)
+    for message in left:
+        work.events.mail(asdict(message))
 
 
 def _post(letter: Letter, work: Work) -> Notice:
@@ -65,14 +75,13 @@ def _post(letter: Letter, work: Work) -> Notice:
     message = compose(letter, settings.mail_from, settings.mail_to)
     with open_ledger(settings) as connection:
         enqueue(connection, work.run_id, message)
-        waiting = unsent(connection, message.message_id)
-    if waiting:
-        work.events.mail(asdict(waiting))
-    else:
+        left = unsent(connection, message.message_id)
+    _send_what_waits(work)
+    if left is None:
         work.events.log(f"{message.message_id} has left before")
     if letter.decision == "failed" and settings.mlflow_tracking_uri:
         end_run(settings, work.run_id, "FAILED")  # after the mail: it must leave even where MLflow is what failed
-    return Notice(letter.month, letter.decision, message.message_id, message.to, waiting is None)
+    return Notice(letter.month, letter.decision, message.message_id, message.to, left is None)
 
 
 def _no(verdict: Verdict, work: Work) -> Letter:

@@ -6,7 +6,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from theta_ml.landing.database import connect, database_faults
-from theta_ml.notify.message import Message
+from theta_ml.mail.message import Message
 from theta_ml.settings import Settings
 
 
@@ -24,6 +24,14 @@ def unsent(connection: psycopg.Connection, message_id: str) -> Message | None:
         "SELECT message FROM outbox WHERE message_id = %s AND sent_at IS NULL", [message_id]
     ).fetchone()
     return Message(**row[0]) if row else None
+
+
+def waiting(connection: psycopg.Connection, run_id: str) -> list[Message]:
+    """What of the run has not left, oldest first."""
+    rows = connection.execute(
+        "SELECT message FROM outbox WHERE run_id = %s AND sent_at IS NULL ORDER BY queued_at", [run_id]
+    ).fetchall()
+    return [Message(**row[0]) for row in rows]
 
 
 def mark_sent(settings: Settings, message_id: str) -> None:
