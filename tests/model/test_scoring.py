@@ -10,7 +10,8 @@ from tests.corpus.snapshots import conversations
 from theta_ml.corpus.tokenizer import ChatTokenizer, Message, train_tokenizer
 from theta_ml.model import ThetaConfig, ThetaForCausalLM
 from theta_ml.model.generation import Sampling, TextStream, fit, generate_reply
-from theta_ml.model.scoring import load, score_conversations
+from theta_ml.model.loading import load
+from theta_ml.model.scoring import score_conversations
 
 CONVERSATIONS: list[list[Message]] = [
     [{"role": m["role"], "content": m["content"]} for m in row["messages"]] for row in conversations("2026-01", 30)

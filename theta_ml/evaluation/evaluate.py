@@ -138,7 +138,7 @@ def report(
 def smoke(model_dir: Path, seed: int) -> list[Reply]:
     """The candidate's answers to the fixed prompts, each under a seed of its own."""
     from theta_ml.model.generation import Sampling, generate_reply
-    from theta_ml.model.scoring import load
+    from theta_ml.model.loading import load
 
     model, tokenizer = load(model_dir)
     replies = []

@@ -11,5 +11,8 @@ from theta_ml.model.modeling_theta import ThetaForCausalLM, ThetaModel
 AutoConfig.register(ThetaConfig.model_type, ThetaConfig)
 AutoModel.register(ThetaConfig, ThetaModel)
 AutoModelForCausalLM.register(ThetaConfig, ThetaForCausalLM)
+# `save_pretrained` then lays the two files of the model beside the weights (see AUTO_MAP).
+ThetaConfig.register_for_auto_class()
+ThetaForCausalLM.register_for_auto_class("AutoModelForCausalLM")
 
 __all__ = ["ThetaConfig", "ThetaForCausalLM", "ThetaModel"]

@@ -6,6 +6,14 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.modeling_rope_utils import RopeParameters
 
+AUTO_MAP = {
+    "AutoConfig": "configuration_theta.ThetaConfig",
+    "AutoModel": "modeling_theta.ThetaModel",
+    "AutoModelForCausalLM": "modeling_theta.ThetaForCausalLM",
+}
+"""For engines that run a saved model without Theta (vLLM asks for AutoModel, the backbone): which class of the files
+beside the weights is which. Where `theta_ml.model` is imported its own classes are taken instead."""
+
 
 @strict
 class ThetaConfig(PreTrainedConfig):
@@ -13,6 +21,23 @@ class ThetaConfig(PreTrainedConfig):
 
     model_type = "theta"
     keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012  the library's own form
+    # How engines split the model over several GPUs, in the library's own terms.
+    base_model_tp_plan = {  # noqa: RUF012
+        "layers.*.self_attn.q_proj": "colwise",
+        "layers.*.self_attn.k_proj": "colwise",
+        "layers.*.self_attn.v_proj": "colwise",
+        "layers.*.self_attn.q_norm": "replicated_with_grad_allreduce",
+        "layers.*.self_attn.k_norm": "replicated_with_grad_allreduce",
+        "layers.*.self_attn.o_proj": "rowwise",
+        "layers.*.mlp.gate_proj": "colwise",
+        "layers.*.mlp.up_proj": "colwise",
+        "layers.*.mlp.down_proj": "rowwise",
+    }
+    base_model_pp_plan = {  # noqa: RUF012
+        "embed_tokens": (["input_ids"], ["inputs_embeds"]),
+        "layers": (["hidden_states", "attention_mask"], ["hidden_states"]),
+        "norm": (["hidden_states"], ["hidden_states"]),
+    }
 
     vocab_size: int = 16_384
     hidden_size: int = 768
@@ -22,6 +47,9 @@ class ThetaConfig(PreTrainedConfig):
     num_key_value_heads: int | None = None
     """Fewer than the heads: groups of heads share keys and values. None: as many as heads."""
     head_dim: int | None = None
+    qk_norm: bool = False
+    """RMSNorm on each head's queries and keys (Henry et al. 2020, arXiv:2010.04245): attention's logits stay bounded
+    at high learning rates."""
     hidden_act: str = "silu"
     max_position_embeddings: int = 1024
     initializer_range: float = 0.02
@@ -42,6 +70,7 @@ class ThetaConfig(PreTrainedConfig):
             self.num_key_value_heads = self.num_attention_heads
         if self.head_dim is None:
             self.head_dim = self.hidden_size // self.num_attention_heads
+        self.auto_map = dict(AUTO_MAP)
         super().__post_init__(**kwargs)
 
     def validate_architecture(self) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
 from theta_ml.corpus.tokenizer import ChatTokenizer, Message
-from theta_ml.model import ThetaForCausalLM
+from theta_ml.model.loading import context_length
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Sampling:
 
 
 def generate_reply(
-    model: ThetaForCausalLM,
+    model: PreTrainedModel,
     tokenizer: ChatTokenizer,
     messages: Sequence[Message],
     sampling: Sampling | None = None,
@@ -45,22 +46,28 @@ def generate_reply(
     Old turns are forgotten from the front where the prompt and the answer would not fit the model's context.
     """
     sampling = sampling or Sampling()
-    prompt = fit(tokenizer, messages, model.config.max_position_embeddings - sampling.max_new_tokens)
+    prompt = fit(tokenizer, messages, context_length(model) - sampling.max_new_tokens)
     ids = torch.tensor([prompt], device=model.device)
     if sampling.seed is not None:
         torch.manual_seed(sampling.seed)
-    output = model.generate(  # type: ignore[misc]  # the library annotates `self` with a protocol
+    output = model.generate(  # type: ignore[operator]  # of GenerationMixin, which every causal model has
         ids,
         attention_mask=torch.ones_like(ids),
         max_new_tokens=sampling.max_new_tokens,
         min_new_tokens=1,
         eos_token_id=tokenizer.end,
         pad_token_id=tokenizer.pad,
-        suppress_tokens=[tokenizer.begin, tokenizer.pad, *tokenizer.roles.values()],  # never speaks for another
+        suppress_tokens=_unspoken(model, tokenizer),
         streamer=streamer,
         **_choice(sampling),
     )
     return decode(tokenizer, output[0, len(prompt) :].tolist())
+
+
+def _unspoken(model: PreTrainedModel, tokenizer: ChatTokenizer) -> list[int]:
+    """The model never speaks for another, nor in ids that pad its embeddings to a round number."""
+    padding = range(tokenizer.vocabulary, model.config.vocab_size)
+    return [tokenizer.begin, tokenizer.pad, *tokenizer.roles.values(), *padding]
 
 
 def _choice(sampling: Sampling) -> dict[str, Any]:

@@ -19,11 +19,12 @@ from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to_keep
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from theta_ml.model.configuration_theta import ThetaConfig
+# Relative: `save_pretrained` lays this file and that one beside the weights, for engines that have no theta_ml.
+from .configuration_theta import ThetaConfig
 
 IGNORED = -100
 """Label of a token that bears no loss."""
@@ -130,6 +131,8 @@ class ThetaAttention(nn.Module):
         self.k_proj = nn.Linear(config.hidden_size, shared, bias=False)
         self.v_proj = nn.Linear(config.hidden_size, shared, bias=False)
         self.o_proj = nn.Linear(heads, config.hidden_size, bias=False)
+        self.q_norm: nn.Module = ThetaRMSNorm(self.head_dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm: nn.Module = ThetaRMSNorm(self.head_dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
 
     def forward(
         self,
@@ -140,12 +143,12 @@ class ThetaAttention(nn.Module):
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         shape = (*hidden_states.shape[:-1], -1, self.head_dim)
-        query, key, value = (
-            projection(hidden_states).view(shape).transpose(1, 2)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        query = self.q_norm(self.q_proj(hidden_states).view(shape)).transpose(1, 2)
+        key = self.k_norm(self.k_proj(hidden_states).view(shape)).transpose(1, 2)
+        value = self.v_proj(hidden_states).view(shape).transpose(1, 2)
         cos, sin = (x.unsqueeze(1) for x in position_embeddings)
-        query, key = rotate(query, cos, sin), rotate(key, cos, sin)
+        # Under autocast cosines are float32 and would make q and k so; flex attention wants all three of one kind.
+        query, key = rotate(query, cos, sin).to(value.dtype), rotate(key, cos, sin).to(value.dtype)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
@@ -232,8 +235,10 @@ class ThetaModel(ThetaPreTrainedModel):
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
         if position_ids is None:
-            seen = past_key_values.get_seq_length() if past_key_values is not None else 0
-            position_ids = torch.arange(seen, seen + inputs_embeds.shape[1], device=inputs_embeds.device).unsqueeze(0)
+            seen = (
+                past_key_values.get_seq_length() if past_key_values is not None else 0
+            )  # a static cache's is a tensor
+            position_ids = (torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + seen).unsqueeze(0)
         mask = create_causal_mask(
             config=self.config,
             inputs_embeds=inputs_embeds,
@@ -259,6 +264,9 @@ class ThetaForCausalLM(ThetaPreTrainedModel, GenerationMixin):
     """The backbone with a language-model head that shares the embeddings' weights."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
+    _tp_plan = {"lm_head": "colwise_gather_output"}  # noqa: RUF012
+    _pp_plan = {"lm_head": (["hidden_states"], ["logits"])}  # type: ignore[dict-item]  # noqa: RUF012
+    _fsdp_plan = {"lm_head": "keep_full_weight"}  # noqa: RUF012
 
     def __init__(self, config: ThetaConfig) -> None:
         super().__init__(config)
@@ -283,6 +291,7 @@ class ThetaForCausalLM(ThetaPreTrainedModel, GenerationMixin):
     ) -> CausalLMOutputWithPast:
         """Logits (batch, time, vocabulary) of the last `logits_to_keep` tokens (0: all); given labels, only the loss.
 
+        A bool (batch, time) as `logits_to_keep` gives logits (chosen tokens, vocabulary), as everywhere in the library.
         `labels` are input_ids with IGNORED where no loss is wanted (they are shifted here). The loss is a mean in nats
         over the labelled tokens, or over `num_items_in_batch` where a batch is a part of a larger one. `loss_at` (n,)
         int64 are the flat positions row · time + t whose next token, labels[row, t + 1], bears loss: whoever made the
@@ -305,8 +314,7 @@ class ThetaForCausalLM(ThetaPreTrainedModel, GenerationMixin):
         if labels is not None:
             loss = self.loss_of(hidden_states, labels, loss_at, num_items_in_batch)
         else:
-            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-            logits = self.lm_head(hidden_states[:, kept, :])
+            logits = self.lm_head(slice_logits_to_keep(hidden_states, logits_to_keep))
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import transformers.utils.logging
 from torch import Tensor
 from torch.nn import functional
+from transformers import PreTrainedModel
 
 from theta_ml.corpus.pieces import Piece, cut
 from theta_ml.corpus.tokenizer import ChatTokenizer, Message
-from theta_ml.model import ThetaForCausalLM
+from theta_ml.model.loading import context_length, load
 
 BATCH_TOKENS = 8192
 
@@ -35,20 +35,6 @@ class _Row(NamedTuple):
     counted: list[bool]
 
 
-def load(model_dir: Path, device: str | None = None) -> tuple[ThetaForCausalLM, ChatTokenizer]:
-    """Model, in float32 and ready to predict, and tokenizer; on the GPU where there is one.
-
-    Raises FileNotFoundError where `model_dir` holds no model.
-    """
-    if not (model_dir / "config.json").exists():
-        raise FileNotFoundError(f"no model at {model_dir}; `theta stage train` makes one")
-    transformers.utils.logging.disable_progress_bar()  # one bar a file of weights: noise in a task's log
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = ThetaForCausalLM.from_pretrained(model_dir, dtype=torch.float32, local_files_only=True)
-    model.to(torch.device(device)).eval()  # type: ignore[arg-type]  # the library's annotation of `to` is wrong
-    return model, ChatTokenizer.load(model_dir)
-
-
 def score_conversations(
     model_dir: Path,
     conversations: Sequence[Sequence[Message]],
@@ -61,7 +47,7 @@ def score_conversations(
     and a single turn longer than it is split, each part predicted from what stands before it in that part.
     """
     model, tokenizer = load(model_dir)
-    context = model.config.max_position_embeddings
+    context = context_length(model)
     rows = [
         _Row(number, piece.tokens, _counted(piece, tokenizer.end))
         for number, messages in enumerate(conversations)
@@ -104,15 +90,16 @@ def _batches(rows: Sequence[_Row], batch_tokens: int) -> Iterator[list[_Row]]:
 
 
 @torch.inference_mode()
-def _nats(model: ThetaForCausalLM, batch: Sequence[_Row], pad: int) -> list[float]:
+def _nats(model: PreTrainedModel, batch: Sequence[_Row], pad: int) -> list[float]:
     """Loss of each row, in nats. Padding stands at the right, where causal attention never looks."""
     width = max(len(row.tokens) for row in batch)
     tokens = torch.tensor([row.tokens + [pad] * (width - len(row.tokens)) for row in batch], device=model.device)
     counted = torch.tensor([row.counted + [False] * (width - len(row.tokens)) for row in batch], device=model.device)
-    hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state
-    wanted = counted[:, 1:]
-    logits: Tensor = model.lm_head(hidden[:, :-1][wanted]).float()  # (counted tokens, vocabulary)
-    losses = functional.cross_entropy(logits, tokens[:, 1:][wanted], reduction="none").double()
+    wanted = functional.pad(counted[:, 1:], (0, 1))  # the places from which a counted token is predicted
+    logits: Tensor = model(input_ids=tokens, use_cache=False, logits_to_keep=wanted).logits  # (counted, vocabulary)
+    if logits.shape[:-1] != (int(wanted.sum()),):
+        raise ValueError(f"{type(model).__name__} takes no mask as logits_to_keep; choose another base model")
+    losses = functional.cross_entropy(logits.float(), tokens[:, 1:][counted[:, 1:]], reduction="none").double()
     rows = wanted.nonzero()[:, 0]
     sums = torch.zeros(len(batch), dtype=torch.double, device=model.device).index_add_(0, rows, losses)
     return [float(value) for value in sums.tolist()]

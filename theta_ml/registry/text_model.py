@@ -19,7 +19,7 @@ class ThetaText(PythonModel):
 
     @cached_property
     def loaded(self) -> tuple[Any, Any]:
-        from theta_ml.model.scoring import load
+        from theta_ml.model.loading import load
 
         return load(self.folder)
 

@@ -73,7 +73,7 @@ def _champion(settings: Settings) -> "tuple[Champion, Path]":
 
 def _speaker(folder: Path, temperature: float, top_p: float, max_tokens: int, seed: int | None) -> Answer:
     from theta_ml.model.generation import Sampling, TextStream, generate_reply
-    from theta_ml.model.scoring import load
+    from theta_ml.model.loading import load
 
     try:
         sampling = Sampling(temperature, top_p, max_tokens, seed)
