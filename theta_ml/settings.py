@@ -51,6 +51,19 @@ class Settings(BaseSettings):
     """Where several processes train: `none`, each holds the whole model (data parallel); `full`, each holds a part of
     it (FSDP), for a model that does not fit on one GPU."""
 
+    temperature_warning: float | None = None
+    """Degrees Celsius of what trains, from which the engineers get a mail; default: 83 of a GPU, 95 of a processor."""
+    temperature_limit: float | None = None
+    """From here on the training pauses; default: 88 of a GPU, 102 of a processor."""
+    temperature_resume: float | None = None
+    """At or below it a paused training goes on; default: 75 of a GPU, 85 of a processor."""
+    cool_minutes: float = Field(default=15, gt=0)
+    """A training that paused for so long without cooling ends, after a checkpoint."""
+    mail_minutes: float = Field(default=60, ge=1)
+    """Between two mails of one kind about a training: its digest, a pause."""
+    mail_after_minutes: float = Field(default=20, ge=0)
+    """A training expected to be shorter sends no mail that it started, goes on and ended."""
+
     airflow_port: int = Field(default=8080, ge=1, le=65535)
     mlflow_port: int = Field(default=5000, ge=1, le=65535)
     mailbox_port: int = Field(default=1025, ge=1, le=65535)
