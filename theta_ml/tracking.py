@@ -1,8 +1,11 @@
-"""MLflow as Theta uses it: one run for each retraining, found by its tag, written to by several stages and attempts."""
+"""MLflow as Theta uses it: one run for each retraining, found by its tag, written to by several stages and attempts.
+
+Under it, one for each candidate that the retraining trained.
+"""
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 RUN_TAG = "theta.run_id"
 MONTH_TAG = "theta.month"
+RECIPE_TAG = "theta.recipe"
+_PARENT_TAG = "mlflow.parentRunId"  # MLflow's own: its pages show such a run under its parent
 _CREATION_LOCK = 0x7468657461_04  # beside the numbers of theta_ml.landing.locks
 _LONGEST_PARAM = 6000
 _BATCH = 500
@@ -78,13 +83,41 @@ def retraining_run(settings: Settings, run_id: str, month: str) -> str:
     return found.info.run_id
 
 
+def candidate_run(settings: Settings, run_id: str, month: str, recipe: str) -> str:
+    """The MLflow run of one candidate of the retraining `run_id`, nested under the retraining's own; made likewise.
+
+    Raises as `retraining_run` does.
+    """
+    parent = retraining_run(settings, run_id, month)
+    mlflow = client(settings)
+    with mlflow_answers():
+        found = _find_candidate(mlflow, parent, recipe)
+        if found is None:
+            with _creating(settings):
+                found = _find_candidate(mlflow, parent, recipe) or _create_candidate(mlflow, parent, month, recipe)
+    return found.info.run_id
+
+
 def end_run(settings: Settings, run_id: str, status: str) -> None:
     """Sets the status of the retraining's run, `FINISHED` or `FAILED`, where it has one."""
     mlflow = client(settings)
     with mlflow_answers():
-        found = _find(mlflow, settings, run_id)
-        if found and found.info.status != status:
-            mlflow.set_terminated(found.info.run_id, status)
+        _end(mlflow, _find(mlflow, settings, run_id), status)
+
+
+def end_candidates(settings: Settings, run_id: str, status: str, but: Collection[str] = ()) -> None:
+    """The same for the retraining's candidates, except for those of the recipes named by `but`."""
+    mlflow = client(settings)
+    with mlflow_answers():
+        parent = _find(mlflow, settings, run_id)
+        for candidate in _candidates(mlflow, parent) if parent else ():
+            if candidate.data.tags[RECIPE_TAG] not in but:
+                _end(mlflow, candidate, status)
+
+
+def _end(mlflow: "MlflowClient", run: "Run | None", status: str) -> None:
+    if run and run.info.status != status:
+        mlflow.set_terminated(run.info.run_id, status)
 
 
 def _find(mlflow: "MlflowClient", settings: Settings, run_id: str) -> "Run | None":
@@ -104,6 +137,22 @@ def _create(mlflow: "MlflowClient", settings: Settings, run_id: str, month: str)
     experiment = mlflow.get_experiment_by_name(settings.experiment)
     experiment_id = experiment.experiment_id if experiment else _create_experiment(mlflow, settings.experiment)
     return mlflow.create_run(experiment_id, tags={RUN_TAG: run_id, MONTH_TAG: month}, run_name=month)
+
+
+def _candidates(mlflow: "MlflowClient", parent: "Run", recipe: str | None = None) -> "list[Run]":
+    of_recipe = "" if recipe is None else f" and tags.`{RECIPE_TAG}` = '{recipe}'"  # a file's name: without quotes
+    filter_string = f"tags.`{_PARENT_TAG}` = '{parent.info.run_id}'{of_recipe}"
+    return list(mlflow.search_runs([parent.info.experiment_id], filter_string))
+
+
+def _find_candidate(mlflow: "MlflowClient", parent: str, recipe: str) -> "Run | None":
+    return next(iter(_candidates(mlflow, mlflow.get_run(parent), recipe)), None)
+
+
+def _create_candidate(mlflow: "MlflowClient", parent: str, month: str, recipe: str) -> "Run":
+    tags = {_PARENT_TAG: parent, RECIPE_TAG: recipe, MONTH_TAG: month}
+    experiment = mlflow.get_run(parent).info.experiment_id
+    return mlflow.create_run(experiment, tags=tags, run_name=f"{month} {recipe}")
 
 
 def _create_experiment(mlflow: "MlflowClient", name: str) -> str:

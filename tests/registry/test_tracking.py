@@ -4,7 +4,16 @@ import pytest
 
 from theta_ml.settings import Settings
 from theta_ml.stage import StageFailed
-from theta_ml.tracking import client, end_run, log_metrics, log_params, replay, retraining_run
+from theta_ml.tracking import (
+    candidate_run,
+    client,
+    end_candidates,
+    end_run,
+    log_metrics,
+    log_params,
+    replay,
+    retraining_run,
+)
 
 
 def test_several_at_once_make_one_run(settings: Settings) -> None:
@@ -25,6 +34,21 @@ def test_a_run_belongs_to_one_month(settings: Settings) -> None:
     retraining_run(settings, "by-hand", "2026-01")
     with pytest.raises(StageFailed, match="retrained 2026-01, not 2026-02"):
         retraining_run(settings, "by-hand", "2026-02")
+
+
+def test_candidates_lie_under_the_retraining_and_are_not_taken_for_it(settings: Settings) -> None:
+    first, other = (candidate_run(settings, "run", "2026-01", recipe) for recipe in ("continue", "scratch"))
+    assert first == candidate_run(settings, "run", "2026-01", "continue") != other
+    elsewhere = candidate_run(settings, "another run", "2026-01", "continue")
+    parent = retraining_run(settings, "run", "2026-01")
+    runs = {name: client(settings).get_run(name) for name in (first, other, elsewhere, parent)}
+    assert len(runs) == 4
+    assert runs[first].data.tags["mlflow.parentRunId"] == runs[other].data.tags["mlflow.parentRunId"] == parent
+    assert runs[other].info.run_name == "2026-01 scratch"
+    end_candidates(settings, "run", "FAILED", but=["continue"])
+    end_candidates(settings, "no such run", "FAILED")
+    states = {name: client(settings).get_run(name).info.status for name in (first, other, elsewhere, parent)}
+    assert states == {first: "RUNNING", other: "FAILED", elsewhere: "RUNNING", parent: "RUNNING"}
 
 
 def test_params_may_change_and_lost_points_are_added(settings: Settings) -> None:
