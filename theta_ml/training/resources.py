@@ -9,7 +9,7 @@ import copy
 import inspect
 import shutil
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,10 +110,10 @@ def forward_arguments(model: nn.Module, rows: int, load: Load) -> dict[str, Any]
 
 
 def takes(model: nn.Module, argument: str) -> bool:
-    """Whether the model's forward has an argument of this name, under whatever wraps it."""
-    while hasattr(model, "get_base_model"):
-        model = model.get_base_model()
-    return argument in inspect.signature(model.forward).parameters
+    """Whether the model's forward has an argument of this name, under the adapters where there are any."""
+    unwrap = getattr(model, "get_base_model", None)  # PEFT's, whose import takes seconds
+    inner = unwrap() if unwrap else model
+    return argument in inspect.signature(inner.forward).parameters
 
 
 def _state_bytes(model: nn.Module, load: Load) -> float:
@@ -139,8 +139,8 @@ def _bytes(tensors: Any) -> int:
 def _step_bytes(model: PreTrainedModel, load: Load, frozen: Sequence[PreTrainedModel], rows: int) -> int:
     """Most bytes that forward and backward hold beside weights and accumulated gradients."""
     rows = 2 * rows if load.pair else rows
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        learner, watchers = _without_content(model, mode).train(), [_without_content(f, mode) for f in frozen]
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        learner, watchers = _without_content(model).train(), [_without_content(f) for f in frozen]
         if load.gradient_checkpointing:
             learner.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         for parameter in learner.parameters():
@@ -156,19 +156,24 @@ def _step_bytes(model: PreTrainedModel, load: Load, frozen: Sequence[PreTrainedM
 
 @torch.no_grad()
 def _watched(models: list[PreTrainedModel], batch: dict[str, Any]) -> list[Tensor]:
-    """Logits of the frozen models; they are kept until the loss is known."""
+    """Logits of the frozen models where there is loss; they are kept until it is known."""
     inputs = {name: batch[name] for name in ("input_ids", "position_ids")}
-    kept: Callable[[Tensor], Tensor] = lambda x: x.flatten(0, 1)[batch["loss_at"]] if "loss_at" in batch else x
-    return [kept(model(**inputs).logits) for model in models]
+    logits = (model(**inputs).logits for model in models)
+    return [x.flatten(0, 1)[batch["loss_at"]] if "loss_at" in batch else x for x in logits]
 
 
-def _without_content(model: PreTrainedModel, mode: FakeTensorMode) -> PreTrainedModel:
-    """The same model over tensors that have no content; tied weights stay tied."""
+def _without_content(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model over tensors that have no content, inside a FakeTensorMode; tied weights stay tied."""
     real = [*model.parameters(), *model.buffers()]
-    twin = copy.deepcopy(model, {id(tensor): mode.from_tensor(tensor) for tensor in real})
+    twin = copy.deepcopy(model, {id(tensor): _hollow(tensor) for tensor in real})
     if twin.config._attn_implementation == "flex_attention":
         twin.config._attn_implementation = "sdpa"  # flex is not itself until it is compiled; sdpa holds as much
     return twin
+
+
+def _hollow(tensor: Tensor) -> Tensor:
+    empty = torch.empty(tensor.shape, dtype=tensor.dtype)
+    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
 def _in_bfloat16() -> bool:

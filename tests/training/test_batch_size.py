@@ -1,0 +1,60 @@
+"""How many rows are computed at once."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.small import model_of
+from theta_ml.stage import StageFailed
+from theta_ml.training.batch_size import FILE, BatchSize, find_batch_size, keep, kept, shares, tried_out
+from theta_ml.training.resources import Load, estimate
+
+LOAD = Load(64)
+
+
+def test_the_largest_divisor_that_fits_is_taken() -> None:
+    model = model_of("tiny")
+    needed = estimate(model, LOAD)
+    for room, rows in ((needed.of(12), 12), (needed.of(11), 6), (needed.of(5), 4), (needed.of(1), 1)):
+        found = find_batch_size(model, LOAD, 12, room)
+        assert found == BatchSize(rows, False, needed.of(rows))
+    assert find_batch_size(model, LOAD, 12, needed.of(12), most=5).rows_at_once == 4
+    assert find_batch_size(model, replace(LOAD, processes=2), 12, needed.of(12)).rows_at_once == 6
+
+
+def test_where_not_even_one_row_fits_activations_are_computed_again() -> None:
+    model, long = model_of("theta"), Load(512)
+    plain, again = estimate(model, long), estimate(model, replace(long, gradient_checkpointing=True))
+    found = find_batch_size(model, long, 4, plain.of(1) - 1)
+    assert found.gradient_checkpointing and found.memory_bytes == again.of(found.rows_at_once) < plain.of(1)
+    with pytest.raises(StageFailed, match=r"a single row of 512 tokens.*choose a smaller preset.*SHARDING=full"):
+        find_batch_size(model, long, 4, again.of(1) - 1)
+
+
+def test_processes_have_equal_parts_of_a_step() -> None:
+    assert shares(12, 2) == [6, 3, 2, 1]
+    with pytest.raises(StageFailed, match="rows_per_step 4 cannot be shared by 3 processes: set THETA_TRAIN_PROCESSES"):
+        shares(4, 3)
+
+
+def test_a_resumed_training_keeps_to_its_batch_size(tmp_path: Path) -> None:
+    assert kept(tmp_path) is None
+    keep(tmp_path / "new", BatchSize(4, True, 7))
+    assert kept(tmp_path / "new") == BatchSize(4, True, 7)
+    (tmp_path / "new" / FILE).write_text('{"rows')
+    assert kept(tmp_path / "new") is None
+
+
+def test_a_gpu_is_asked_and_a_cpu_is_not() -> None:
+    model, found = model_of("tiny"), BatchSize(8, False, 1)
+    if not torch.cuda.is_available():
+        assert tried_out(model, found, LOAD, [8, 4, 2, 1]) is found
+        return
+    model.to("cuda")  # type: ignore[arg-type]
+    state = torch.cuda.get_rng_state()
+    assert tried_out(model, found, LOAD, [8, 4, 2, 1]).rows_at_once == 8
+    huge = replace(found, rows_at_once=1 << 24)
+    assert tried_out(model, huge, LOAD, [1 << 24, 8, 4]).rows_at_once == 8
+    assert (torch.cuda.get_rng_state() == state).all() and all(p.grad is None for p in model.parameters())

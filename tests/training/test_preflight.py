@@ -1,0 +1,111 @@
+"""The stage `preflight`: what holds passes, what does not says what to change."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import postgres
+from tests.corpus.snapshots import conversations, passed_checks, write_snapshot
+from theta_ml.corpus import prepare, spec
+from theta_ml.events import Events
+from theta_ml.settings import Settings
+from theta_ml.stage import StageFailed, run_stage
+from theta_ml.store import Store
+from theta_ml.training import preflight, trial
+from theta_ml.training.presets import PRESETS, TINY, ModelShape
+
+MONTH = "2026-01"
+Look = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def database(postgres_url: str, migrated_template: str) -> Iterator[str]:
+    yield from postgres._fresh(postgres_url, migrated_template)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory, database: str) -> tuple[Path, str]:
+    """A home, and the corpus in it."""
+    home = tmp_path_factory.mktemp("home")
+    settings = Settings(home=home, database_url=database)  # type: ignore[arg-type]
+    store = Store(settings.artifacts, home / "cache")
+    inputs = [write_snapshot(store, {MONTH: conversations(MONTH, 300)}), *passed_checks(store)]
+    with Events("prepare") as events:
+        made = run_stage(prepare.STAGE, spec.PrepareSpec(MONTH), inputs, "test", settings, events)
+    return home, made.uri
+
+
+@pytest.fixture
+def look(packed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Look:
+    """Runs the stage on a small model; a seed of its own for each keeps one from finding another's report."""
+    home, corpus = packed
+    shape = ModelShape(hidden_size=32, layers=1, heads=2, intermediate_size=64)
+    monkeypatch.setitem(PRESETS, "tiny", replace(TINY, shape=shape))
+
+    def run(settings: dict[str, Any] | None = None, **given: Any) -> dict[str, Any]:
+        chosen = Settings(home=home, **(settings or {}))
+        look = preflight.PreflightSpec(MONTH, **given)
+        with Events("preflight") as events:
+            result = run_stage(preflight.STAGE, look, [corpus], "test", chosen, events)
+        return dict(Store(chosen.artifacts, home / "cache").open(result.uri).document["value"])
+
+    return run
+
+
+def test_what_can_be_trained_passes_with_its_numbers(look: Look) -> None:
+    report = look()
+    assert report["passed"] and report["loss_last"] < 0.95 * report["loss_first"]
+    assert 0 < report["estimated_memory_bytes"] < report["available_memory_bytes"]
+    assert 0 < report["estimated_disk_bytes"] < report["free_disk_bytes"]
+    assert report["rows_at_once"] == TINY.hyper.rows_per_step and not report["gradient_checkpointing"]
+    tokens = report["steps"] * TINY.hyper.rows_per_step * 256
+    assert report["estimated_seconds"] == pytest.approx(tokens / report["tokens_per_second"])
+
+
+def test_time_memory_and_disk_must_suffice(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StageFailed, match="h of the 1e-06 allowed: choose a smaller preset"):
+        look(max_hours=1e-6)
+    with monkeypatch.context() as small:
+        small.setattr(preflight, "available_memory", lambda device: 1 << 20)
+        with pytest.raises(StageFailed, match=r"a single row of 256 tokens.*choose a smaller preset"):
+            look(seed=2)
+    with monkeypatch.context() as full:
+        full.setattr(preflight, "free_disk", lambda folder: 1 << 10)
+        with pytest.raises(StageFailed, match=r"GiB and 0.0 are free: make room, or set THETA_HOME"):
+            look(seed=3)
+
+
+def test_a_gpu_that_is_required_must_be_there(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(StageFailed, match=r"nvidia-smi.*or unset THETA_REQUIRE_GPU"):
+        look({"require_gpu": True}, seed=4)
+
+
+def test_a_corpus_must_fill_a_step(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    hyper = replace(TINY.hyper, rows_per_step=4096, rows_at_once=4)
+    monkeypatch.setitem(PRESETS, "tiny", replace(TINY, hyper=hyper))
+    with pytest.raises(StageFailed, match="and a step takes 4096: add datasets"):
+        look(seed=5)
+
+
+def test_processes_must_share_a_step(look: Look) -> None:
+    with pytest.raises(StageFailed, match="rows_per_step 4 cannot be shared by 3 processes"):
+        look({"train_processes": 3}, seed=6)
+
+
+def test_what_cannot_be_learned_says_where_to_look(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = trial.one_step
+
+    def broken(*arguments: Any) -> float:
+        real(*arguments)
+        return float("nan")
+
+    monkeypatch.setattr(trial, "one_step", broken)
+    with pytest.raises(StageFailed, match=r"the loss was nan at step 1 of the trial.*lower the rate"):
+        look(seed=7)
+    monkeypatch.setattr(trial, "one_step", lambda *arguments: 5.0)
+    with pytest.raises(StageFailed, match=r"could not be learned: their loss went from 5.000 to 5.000"):
+        look(seed=8)
