@@ -19,12 +19,11 @@ from theta_ml.champion import Champion
 from theta_ml.corpus import prepare
 from theta_ml.events import Events
 from theta_ml.model.generation import generate_reply
-from theta_ml.model.scoring import load
+from theta_ml.model.loading import load
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, StageFailed, content_key, run_stage
 from theta_ml.store import Store
-from theta_ml.training import preflight, train
-from theta_ml.training.batches import Batch
+from theta_ml.training import train
 from theta_ml.training.checkpoints import Checkpoints, is_complete
 from theta_ml.training.presets import PRESETS, TINY, ModelShape
 
@@ -184,39 +183,6 @@ def test_a_champion_goes_on_learning_and_its_descendant_speaks(bench: Bench) -> 
     assert not bench.checkpoints(first).exists() and bench.checkpoints(second).exists()
     model, tokenizer = load(path / "model", "cpu")
     assert generate_reply(model, tokenizer, [{"role": "user", "content": "Hello"}])
-
-
-def test_preflight_finds_what_can_be_learned_and_what_cannot(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    shape = ModelShape(hidden_size=32, layers=1, heads=2, intermediate_size=64)
-    monkeypatch.setitem(PRESETS, "tiny", replace(TINY, shape=shape))
-
-    def look(**given: Any) -> dict[str, Any]:
-        spec = preflight.PreflightSpec(MONTH, **given)
-        with Events("preflight") as events:
-            result = run_stage(preflight.STAGE, spec, [bench.corpus], "test", bench.settings, events)
-        return bench.store.open(result.uri).document["value"]
-
-    report = look()
-    assert report["passed"] and report["loss_last"] < 0.95 * report["loss_first"]
-    assert 0 < report["estimated_memory_bytes"] < report["available_memory_bytes"]
-    with pytest.raises(StageFailed, match="h of the 1e-06 allowed: choose"):
-        look(max_hours=1e-6)
-    monkeypatch.setattr(preflight, "available_memory", lambda device: 1 << 20)
-    with pytest.raises(StageFailed, match="choose a smaller preset, or lower rows_at_once"):
-        look(seed=2)
-    monkeypatch.setattr(preflight, "available_memory", lambda device: 1 << 40)
-    real = preflight._try_step
-
-    def broken(model: Any, optimizer: Any, batch: Batch) -> float:
-        real(model, optimizer, batch)
-        return float("nan")
-
-    monkeypatch.setattr(preflight, "_try_step", broken)
-    with pytest.raises(StageFailed, match="the loss was nan at step 1"):
-        look(seed=3)
-    monkeypatch.setattr(preflight, "_try_step", lambda model, optimizer, batch: 5.0)
-    with pytest.raises(StageFailed, match="could not be learned"):
-        look(seed=4)
 
 
 def test_a_loss_that_is_no_number_fails_and_says_what_to_change(bench: Bench) -> None:

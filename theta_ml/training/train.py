@@ -5,10 +5,12 @@ trainings alive at once on a machine: a second waits, and then finds the first o
 """
 
 import dataclasses
+import errno
 import json
 import shutil
 import threading
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,20 +18,20 @@ import torch
 
 from theta_ml.champion import Champion
 from theta_ml.corpus.prepare import PackedCorpus, open_rows
+from theta_ml.corpus.rows import Rows
 from theta_ml.stage import Inputs, Stage, StageFailed, Work
 from theta_ml.store import DOCUMENT, MARKER, Artifact
-from theta_ml.training.checkpoints import Checkpoints, remove_others
+from theta_ml.training.checkpoints import Checkpoints, remove_others, step_of
+from theta_ml.training.fit import Fit, Fitted, fit
 from theta_ml.training.hardware import Gauge, name_of, pick_device
 from theta_ml.training.lock import training_lock
-from theta_ml.training.loop import Training, fit, make_optimizer, parameters
-from theta_ml.training.presets import Preset, find_preset
-from theta_ml.training.progress import Progress
-from theta_ml.training.reporting import EpochRow, EpochTable, LiveMetrics
-from theta_ml.training.schedule import Plan
+from theta_ml.training.presets import Hyper, Preset, find_preset
+from theta_ml.training.resources import free_disk, parameters
 from theta_ml.training.start import Start, start
 from theta_ml.training.stop import Stopped, stop_on_sigterm
+from theta_ml.training.told import Told
 
-SHOW_SECONDS = 0.5
+GIB = 1 << 30
 EXIT_TERMINATED = 143
 
 
@@ -89,6 +91,8 @@ class TrainedModel:
     device: str
     resumed_from: int | None
     """Step of the checkpoint that the last attempt went on from."""
+    rollbacks: int = 0
+    """Times that the training ran away, and went on from a good checkpoint with half the rate."""
 
 
 def train(spec: TrainSpec, inputs: Inputs, work: Work) -> TrainedModel:
@@ -100,7 +104,8 @@ def train(spec: TrainSpec, inputs: Inputs, work: Work) -> TrainedModel:
             return _taken_over(finished, work)
         with stop_on_sigterm() as stop:
             try:
-                model = _train(spec, corpus, inputs.artifact("prepare"), work, stop)
+                with _room_on_disk(work.settings.home):
+                    model = _train(spec, corpus, inputs.artifact("prepare"), work, stop)
             except Stopped:
                 work.events.log("asked to end: a checkpoint is written, the next attempt goes on from it")
                 raise SystemExit(EXIT_TERMINATED) from None
@@ -109,134 +114,105 @@ def train(spec: TrainSpec, inputs: Inputs, work: Work) -> TrainedModel:
 
 
 def _train(spec: TrainSpec, corpus: PackedCorpus, packed: Artifact, work: Work, stop: threading.Event) -> TrainedModel:
-    preset = spec.preset_of(find_preset(spec.preset))
-    begun = start(preset, spec.champion, corpus, packed.path, spec.seed, work.store)
-    device = pick_device()
-    begun.model.to(device)  # type: ignore[arg-type]  # the library's annotation of `to` is wrong
+    preset, device = spec.preset_of(find_preset(spec.preset)), pick_device()
+    _require_gpu(device, work)
     rows = open_rows(packed, "train", work.store)
-    plan = Plan.of(preset.hyper, rows.count, spec.rate or begun.peak)
-    training = Training(
+    _require_rows(rows, preset.hyper)
+    begun = start(preset, spec.champion, corpus, packed.path, spec.seed, work.store)
+    _require_vocabulary(begun, corpus)
+    told = Told(work, spec.month, Gauge(device))
+    training = Fit(
         model=begun.model,
-        optimizer=make_optimizer(begun.model, preset.hyper),
         hyper=preset.hyper,
-        plan=plan,
         train=rows,
         validation=open_rows(packed, "validation", work.store),
+        peak=spec.rate or begun.peak,
         seed=spec.seed,
-        checkpoints=Checkpoints(work.settings.home / "checkpoints" / work.key),
+        folder=work.settings.home / "checkpoints" / work.key,
         stop=stop,
+        callbacks=[told],
+        log=work.events.log,
     )
-    progress = _resume(training, work)
-    resumed_from = progress.step or None
-    _announce(begun, training, work)
-    if preset.hyper.compile and device.type == "cuda":
-        begun.model.model.compile()  # the backbone; how many tokens bear loss, and so the head's shape, varies
-    _run(spec, training, progress, work)
-    return _finish(spec, begun, training, progress, resumed_from, packed.path, work)
+    _announce(begun, training, device, work)
+    try:
+        fitted = fit(training)
+        told.finish(stop)
+    finally:
+        if not stop.is_set():  # of the 5 seconds left, none is for MLflow
+            told.close()
+    return _finish(spec, begun, fitted, packed.path, work)
 
 
-def _resume(training: Training, work: Work) -> Progress:
-    newest = training.checkpoints.newest()
-    if newest is None:
-        torch.manual_seed(training.seed)  # whatever building the model drew, the first step is the same
-        return Progress()
-    progress = training.checkpoints.load(newest, training.model, training.optimizer, training.device)
-    work.events.log(f"going on from step {progress.step} of {training.plan.steps}, where an earlier attempt ended")
-    return progress
-
-
-def _announce(begun: Start, training: Training, work: Work) -> None:
-    plan = training.plan
+def _announce(begun: Start, training: Fit, device: torch.device, work: Work) -> None:
+    plan = training.plan()
+    newest = Checkpoints(training.folder).newest()
+    if newest and step_of(newest):
+        work.events.log(f"going on from step {step_of(newest)} of {plan.steps}, where an earlier attempt ended")
     work.events.log(
-        f"training {parameters(begun.model):,} parameters from {begun.name} on {name_of(training.device)}: "
+        f"training {parameters(begun.model):,} parameters from {begun.name} on {name_of(device)}: "
         f"{plan.steps} steps, {plan.steps_per_epoch} an epoch, peak rate {plan.peak:g}"
     )
 
 
-def _run(spec: TrainSpec, training: Training, progress: Progress, work: Work) -> None:
-    """The loop, with everybody told of what happens in it."""
-    device = name_of(training.device)
-    gauge = Gauge(training.device)
-    table = EpochTable(work.settings, work.run_id, work.key, work.events.log)
-    live = LiveMetrics(work.settings, work.run_id, spec.month, work.events.log)
-    shown_at = 0.0
-
-    def on_step(progress: Progress) -> None:
-        nonlocal shown_at
-        if time.monotonic() - shown_at < SHOW_SECONDS and progress.step < training.plan.steps:
-            return
-        shown_at = time.monotonic()
-        gauge.sample()
-        loss = progress.epoch_loss / progress.epoch_steps
-        note = f"loss {loss:.2f}, {progress.tokens_per_second / 1000:.1f}k tokens/s"
-        work.events.progress(progress.step, training.plan.steps, "steps", note)
-
-    def on_line(progress: Progress) -> None:
-        live.add(progress.history[-1])
-
-    def on_epoch(progress: Progress) -> None:
-        row = _epoch_row(training, progress, device, gauge)
-        progress.history[-1].update({k: v for k, v in dataclasses.asdict(row.load).items() if v is not None})
-        live.add(progress.history[-1])
-        table.add(row)
-        work.events.log(
-            f"epoch {row.epoch}: train loss {row.train_loss:.3f}, validation loss {row.validation_loss:.3f}"
-        )
-
-    training.on_step, training.on_line, training.on_epoch = on_step, on_line, on_epoch
-    try:
-        fit(training, progress)
-        table.close(training.stop)
-    finally:
-        if not training.stop.is_set():  # of the 5 seconds left, none is for MLflow
-            live.close()
-
-
-def _epoch_row(training: Training, progress: Progress, device: str, gauge: Gauge) -> EpochRow:
-    assert progress.epoch_train_loss is not None
-    return EpochRow(
-        epoch=training.plan.epoch(progress.step),
-        step=progress.step,
-        train_loss=progress.epoch_train_loss,
-        validation_loss=float(progress.history[-1]["validation_loss"]),
-        learning_rate=training.plan.rate(progress.step - 1),
-        tokens_per_second=progress.tokens_per_second,
-        device=device,
-        load=gauge.read(),
-    )
-
-
-def _finish(
-    spec: TrainSpec,
-    begun: Start,
-    training: Training,
-    progress: Progress,
-    resumed_from: int | None,
-    folder: Path,
-    work: Work,
-) -> TrainedModel:
-    """Writes the best epoch's weights, the tokenizer and the history."""
-    assert progress.best_step is not None and progress.best_validation_loss is not None
-    assert progress.epoch_train_loss is not None
-    training.checkpoints.load_best(begun.model, progress.best_step)
+def _finish(spec: TrainSpec, begun: Start, fitted: Fitted, folder: Path, work: Work) -> TrainedModel:
+    """Writes the best validation's weights, the tokenizer and the history."""
     begun.model.save_pretrained(work.path / "model")
     shutil.copytree(folder / "tokenizer", work.path / "model", dirs_exist_ok=True)
-    lines = (json.dumps(line) for line in progress.history)
+    lines = (json.dumps(line) for line in fitted.history)
     (work.path / "history.jsonl").write_text("".join(line + "\n" for line in lines))
     return TrainedModel(
         month=spec.month,
         preset=spec.preset,
         start=begun.name,
         parameters=parameters(begun.model),
-        epochs=training.plan.epoch(progress.step),
-        steps=progress.step,
-        best_step=progress.best_step,
-        train_loss=progress.epoch_train_loss,
-        validation_loss=progress.best_validation_loss,
-        tokens_per_second=progress.tokens_per_second,
-        device=name_of(training.device),
-        resumed_from=resumed_from,
+        epochs=fitted.epochs,
+        steps=fitted.steps,
+        best_step=fitted.best_step,
+        train_loss=fitted.train_loss,
+        validation_loss=fitted.best_validation_loss,
+        tokens_per_second=fitted.tokens_per_second,
+        device=name_of(pick_device()),
+        resumed_from=fitted.resumed_from,
+        rollbacks=fitted.rollbacks,
     )
+
+
+def _require_gpu(device: torch.device, work: Work) -> None:
+    if work.settings.require_gpu and device.type != "cuda":
+        raise StageFailed(
+            "no GPU is visible and THETA_REQUIRE_GPU is set: free one (nvidia-smi, CUDA_VISIBLE_DEVICES), or unset it "
+            "to train on the CPU"
+        )
+
+
+def _require_rows(rows: Rows, hyper: Hyper) -> None:
+    if rows.count < hyper.rows_per_step:
+        raise StageFailed(
+            f"the corpus has {rows.count} rows to train on and a step takes {hyper.rows_per_step}: choose more months "
+            f"or data sets, a smaller preset, or fewer rows_per_step in the recipe's hyper-parameters"
+        )
+
+
+def _require_vocabulary(begun: Start, corpus: PackedCorpus) -> None:
+    known = begun.model.config.vocab_size
+    if known < corpus.vocabulary:
+        raise StageFailed(
+            f"{begun.name} knows {known} tokens and the corpus was packed with {corpus.vocabulary}: pack it with that "
+            f"model's tokenizer, or start from another model"
+        )
+
+
+@contextmanager
+def _room_on_disk(home: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise StageFailed(
+            f"no space left under {home} ({free_disk(home) / GIB:.2f} GiB are free) while the training was saved: make "
+            f"room, or set THETA_HOME to another disk; the next attempt goes on from the last whole checkpoint"
+        ) from None
 
 
 def _require_preflight(inputs: Inputs) -> None:
@@ -260,4 +236,4 @@ def _clear_checkpoints(work: Work) -> None:
     remove_others(root, work.key, frozenset(name for name in names if work.store.find("train", name)))
 
 
-STAGE = Stage("train", 1, TrainSpec, train)
+STAGE = Stage("train", 2, TrainSpec, train)
