@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     """A token-classification model (folder or hub id) that finds the names and addresses which rules cannot."""
     benchmarks: Path | None = None
     """Folder of the benchmarks that models are measured with: what holds one of their items is not learned from."""
+    recipes: Path | None = None
+    """Folder of a team's own recipes; default `$THETA_HOME/recipes`."""
 
     require_gpu: bool = False
     """Training fails at once where there is no GPU, in place of going on slowly on the CPU."""

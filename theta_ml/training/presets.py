@@ -61,6 +61,8 @@ class Hyper:
     """Peak learning rate from random weights."""
     rate_champion: float
     """Peak learning rate from a champion's weights."""
+    rate_base: float = 5e-5
+    """Peak learning rate from the weights of a base model, which learned elsewhere."""
     warmup: float = 0.15
     """Share of the steps over which the rate rises; it then falls to 0 by a cosine."""
     weight_decay: float = 0.01
