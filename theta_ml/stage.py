@@ -7,10 +7,10 @@ and the work agree. A rerun that finds the key returns at once.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -35,8 +35,45 @@ class StageSkipped(Exception):
     """There is nothing to do for this run; the message says why."""
 
 
+SELECT = "select"
+"""Stage whose artifact stands for the training that it chose."""
+
+
 class Inputs(dict[str, Artifact]):
-    """What stands before a stage, by the name of the stage that made it."""
+    """What stands before a stage, by the name of the stage that made it; the first of each name."""
+
+    def __init__(self, *named: Any, **more: Artifact) -> None:
+        super().__init__(*named, **more)
+        self._others: dict[str, list[Artifact]] = {}
+
+    @classmethod
+    def open(cls, store: Store, uris: Iterable[str]) -> Self:
+        """A Selection brings the training along that it chose, and what that was made from."""
+        inputs = cls()
+        for artifact in map(store.open, uris):
+            inputs.add(artifact)
+            if artifact.stage == SELECT:
+                for uri in chosen(artifact, store):
+                    inputs.add(store.open(uri))
+        return inputs
+
+    def add(self, artifact: Artifact) -> None:
+        """Given twice, it counts once."""
+        if artifact.stage not in self:
+            self[artifact.stage] = artifact
+        elif all(artifact.key != other.key for other in self.several(artifact.stage)):
+            self._others.setdefault(artifact.stage, []).append(artifact)
+
+    def several(self, stage: str) -> list[Artifact]:
+        """All of that name, in the order in which they were given."""
+        return [self[stage], *self._others.get(stage, [])] if stage in self else []
+
+    def keys_by_stage(self) -> dict[str, str | list[str]]:
+        """Content keys; a list where there are several of one name."""
+        return {
+            stage: [each.key for each in self.several(stage)] if stage in self._others else artifact.key
+            for stage, artifact in self.items()
+        }
 
     def noun(self, stage: str, noun: type[Noun]) -> Noun:
         """The input as its dataclass. Raises StageFailed where it was not given."""
@@ -51,11 +88,23 @@ class Inputs(dict[str, Artifact]):
             raise StageFailed(
                 f"no {stage} was given: pass --input URI, with the URI that `theta stage {stage}` printed"
             )
+        if stage in self._others:
+            raise StageFailed(
+                f"{len(self.several(stage))} artifacts of {stage} were given, one is wanted: `theta stage {SELECT}` "
+                "chooses among trainings, and its URI stands for the best"
+            )
         return self[stage]
 
     def path(self, stage: str) -> Path:
         """The directory of the input's files."""
         return self.artifact(stage).path
+
+
+def chosen(selection: Artifact, store: Store) -> list[str]:
+    """URIs of the training that `selection` names, and of the artifacts that it was made from."""
+    train: str = selection.document["value"]["train"]
+    before = store.open(train).document["inputs"]
+    return [train, *(store.uri(stage, key) for stage, key in before.items())]
 
 
 @dataclass(frozen=True)
@@ -117,7 +166,7 @@ def content_key(stage: Stage[Spec], spec: Spec, inputs: Inputs, run_id: str) -> 
     identity = {
         "stage": [stage.name, stage.version],
         "spec": asdict(spec),  # type: ignore[call-overload]
-        "inputs": {name: artifact.key for name, artifact in inputs.items()},
+        "inputs": inputs.keys_by_stage(),
         "run": run_id if stage.effects else None,
     }
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
@@ -138,7 +187,7 @@ def run_stage(
     `started` says when its work began where that was before this call: loading its libraries is part of it.
     """
     store = Store(settings.artifacts, settings.home / "cache")
-    inputs = Inputs((artifact.stage, artifact) for artifact in map(store.open, input_uris))
+    inputs = Inputs.open(store, input_uris)
     if stage.resolve:
         spec = stage.resolve(spec, inputs, settings, run_id)
     key = content_key(stage, spec, inputs, run_id)
@@ -161,7 +210,7 @@ def _describe(stage: Stage[Spec], spec: Spec, inputs: Inputs, key: str, noun: An
         "version": stage.version,
         "key": key,
         "spec": asdict(spec),  # type: ignore[call-overload]
-        "inputs": {name: artifact.key for name, artifact in inputs.items()},
+        "inputs": inputs.keys_by_stage(),
         "noun": type(noun).__name__,
         "value": asdict(noun),
     }

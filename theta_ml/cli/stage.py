@@ -36,6 +36,7 @@ STAGES = {
     "prepare": ("theta_ml.corpus.prepare", "Clean, tokenise and pack the training corpus."),
     "preflight": ("theta_ml.training.preflight", "Is it learnable, and do memory, disk and time suffice?"),
     "train": ("theta_ml.training.train", "Train the candidate."),
+    "select": ("theta_ml.evaluation.select", "Choose the best of the candidates."),
     "evaluate": ("theta_ml.evaluation.evaluate", "Score candidate and champion on the same conversations."),
     "decide": ("theta_ml.registry.decide", "Put the numbers through the gate and register the candidate."),
     "promote": ("theta_ml.registry.promote", "Make the candidate champion."),

@@ -15,7 +15,7 @@ from theta_ml.evaluation.bootstrap import (
     p_worse,
     resampled_differences,
 )
-from theta_ml.evaluation.selection import TestConversation
+from theta_ml.evaluation.conversations import HeldOut
 from theta_ml.evaluation.thresholds import Thresholds
 
 SLICES = ("source", "topic", "language", "length", "month")
@@ -87,7 +87,7 @@ class Comparison:
     def interval(self) -> Interval | None:
         return interval(self._differences(np.arange(len(self.candidate.nats)))) if self.comparable else None
 
-    def slices(self, conversations: Sequence[TestConversation], limits: Thresholds) -> list[Slice]:
+    def slices(self, conversations: Sequence[HeldOut], limits: Thresholds) -> list[Slice]:
         """Every value of every property; largest first within a property."""
         found = []
         for name in SLICES:

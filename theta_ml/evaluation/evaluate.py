@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from theta_ml.champion import Champion
 from theta_ml.evaluation.comparison import Comparison, Scores, Slice
-from theta_ml.evaluation.selection import TestConversation, draw, test_conversations
+from theta_ml.evaluation.conversations import HeldOut, draw, held_out
 from theta_ml.evaluation.smoke import PROMPTS, Reply, judge
 from theta_ml.evaluation.thresholds import Thresholds
 from theta_ml.landing.snapshot import read_months
@@ -94,7 +94,7 @@ def _scorer(work: Work) -> Scorer:
 
 def compare(
     spec: EvaluateSpec,
-    conversations: Sequence[TestConversation],
+    conversations: Sequence[HeldOut],
     candidate: Path,
     champion: Path | None,
     score: Scorer,
@@ -110,7 +110,7 @@ def compare(
 
 
 def report(
-    spec: EvaluateSpec, conversations: Sequence[TestConversation], comparison: Comparison, replies: list[Reply]
+    spec: EvaluateSpec, conversations: Sequence[HeldOut], comparison: Comparison, replies: list[Reply]
 ) -> EvaluationReport:
     ours = comparison.candidate.bits_per_byte()
     theirs = comparison.champion.bits_per_byte() if comparison.champion else None
@@ -149,8 +149,8 @@ def smoke(model_dir: Path, seed: int) -> list[Reply]:
     return replies
 
 
-def _conversations(spec: EvaluateSpec, snapshot: Path) -> list[TestConversation]:
-    drawn = draw(test_conversations(read_months(snapshot)), spec.month, spec.max_conversations, spec.seed)
+def _conversations(spec: EvaluateSpec, snapshot: Path) -> list[HeldOut]:
+    drawn = draw(held_out(read_months(snapshot), "test"), spec.month, spec.max_conversations, spec.seed)
     if not drawn:
         raise StageFailed(
             f"the snapshot of {spec.month} has no test conversation in which an assistant speaks; land more of them"

@@ -1,15 +1,13 @@
 from collections import Counter
 
-from theta_ml.evaluation.selection import TestConversation, draw
+from theta_ml.evaluation.conversations import HeldOut, draw
 
 
-def _month(month: str, count: int) -> list[TestConversation]:
-    return [
-        TestConversation(f"{month}/{number}", month, "irc", "unknown", "en", "short", []) for number in range(count)
-    ]
+def _month(month: str, count: int) -> list[HeldOut]:
+    return [HeldOut(f"{month}/{number}", month, "irc", "unknown", "en", "short", []) for number in range(count)]
 
 
-def _drawn(groups: dict[str, int], month: str, most: int) -> list[TestConversation]:
+def _drawn(groups: dict[str, int], month: str, most: int) -> list[HeldOut]:
     return draw([c for name, count in groups.items() for c in _month(name, count)], month, most, seed=1)
 
 
