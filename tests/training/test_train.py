@@ -140,7 +140,7 @@ def test_a_training_killed_twice_ends_with_the_weights_of_one_that_was_not(bench
     assert losses(path) == losses(calm_path)
     with psycopg.connect(bench.database_url) as connection:
         rows = connection.execute(
-            "SELECT epoch, step, device, gpu_utilisation FROM training_metrics ORDER BY 1"
+            "SELECT epoch, step, device, utilisation FROM training_metrics ORDER BY 1"
         ).fetchall()
     assert [row[0] for row in rows] == list(range(1, value["epochs"] + 1))
     assert rows[-1][1] == STEPS and {row[2:] for row in rows} == {("cpu", None)}

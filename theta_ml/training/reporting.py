@@ -21,13 +21,13 @@ ATTEMPTS = 3
 CLOSE_SECONDS = 10.0
 DATABASE_SECONDS = 30.0
 UPSERT = """
-INSERT INTO training_metrics (run_id, model_key, epoch, step, train_loss, validation_loss, learning_rate,
-    tokens_per_second, device, gpu_utilisation, gpu_memory_bytes, temperature_c, power_w)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT (run_id, model_key, epoch) DO UPDATE SET step = excluded.step, train_loss = excluded.train_loss,
+INSERT INTO training_metrics (kind, recipe, run_id, model_key, epoch, step, train_loss, validation_loss, learning_rate,
+    tokens_per_second, device, utilisation, memory_bytes, temperature_c, power_w)
+VALUES ('validation', 'continue', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (run_id, model_key, kind, step) DO UPDATE SET epoch = excluded.epoch, train_loss = excluded.train_loss,
     validation_loss = excluded.validation_loss, learning_rate = excluded.learning_rate,
     tokens_per_second = excluded.tokens_per_second, device = excluded.device,
-    gpu_utilisation = excluded.gpu_utilisation, gpu_memory_bytes = excluded.gpu_memory_bytes,
+    utilisation = excluded.utilisation, memory_bytes = excluded.memory_bytes,
     temperature_c = excluded.temperature_c, power_w = excluded.power_w, recorded_at = clock_timestamp()
 """
 
