@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
@@ -239,13 +240,7 @@ class ThetaModel(ThetaPreTrainedModel):
                 past_key_values.get_seq_length() if past_key_values is not None else 0
             )  # a static cache's is a tensor
             position_ids = (torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + seen).unsqueeze(0)
-        mask = create_causal_mask(
-            config=self.config,
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            position_ids=position_ids,
-        )
+        mask = self._mask(inputs_embeds, attention_mask, past_key_values, position_ids)
         hidden_states = self.embed_dropout(inputs_embeds)
         position_embeddings = self.rotary_emb(hidden_states, position_ids=position_ids)
         for layer in self.layers:
@@ -258,6 +253,36 @@ class ThetaModel(ThetaPreTrainedModel):
                 **kwargs,
             )
         return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values)
+
+    def _mask(
+        self, embeds: Tensor, attention_mask: Tensor | None, cache: Cache | None, position_ids: Tensor
+    ) -> Tensor | BlockMask | None:
+        if self.config._attn_implementation == "flex_attention" and attention_mask is None and cache is None:
+            return document_block_mask(position_ids.expand(embeds.shape[0], -1))
+        mask: Tensor | BlockMask | None = create_causal_mask(
+            config=self.config,
+            inputs_embeds=embeds,
+            attention_mask=attention_mask,
+            past_key_values=cache,
+            position_ids=position_ids,
+        )
+        return mask
+
+
+def document_block_mask(position_ids: Tensor) -> BlockMask:
+    """Each token sees those before it in its document; documents begin where `position_ids` (batch, time) start again.
+
+    The library's own mask for flex attention asks torch to compile it in a way that torch 2.13 warns of, and that
+    warning breaks the graph of whoever compiles the model. Made here it is a part of that graph, and since documents
+    keep their order it need not look up positions.
+    """
+    documents = (torch.diff(position_ids, prepend=position_ids[:, :1] - 1) != 1).cumsum(-1)
+
+    def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (documents[batch, query] == documents[batch, key]) & (query >= key)
+
+    rows, time = position_ids.shape
+    return create_block_mask(sees, rows, None, time, time, device=position_ids.device)
 
 
 class ThetaForCausalLM(ThetaPreTrainedModel, GenerationMixin):
