@@ -16,6 +16,7 @@ COMMANDS = {
     "simulate": ("theta_ml.landing.commands:simulate", "Land months of plausible conversations, for a demo."),
     "data": ("theta_ml.corpus.commands:data", "What a corpus is made of: list, add, show, count."),
     "retrain": ("theta_ml.cli.retrain:retrain", "Retrain on a month, through Airflow."),
+    "tune": ("theta_ml.cli.tune:tune", "Search hyper-parameters; the best become a recipe."),
     "stage": ("theta_ml.cli.stage:stage", "Run one stage of the pipeline by hand."),
     "ledger": ("theta_ml.registry.commands:ledger", "What was decided for each run, and why."),
     "champion": ("theta_ml.registry.commands:champion", "Which model is, or was, in production."),

@@ -41,6 +41,9 @@ STAGES = {
     "decide": ("theta_ml.registry.decide", "Put the numbers through the gate and register the candidate."),
     "promote": ("theta_ml.registry.promote", "Make the candidate champion."),
     "notify": ("theta_ml.notify.notify", "Write to the engineers where an outcome needs them."),
+    "study": ("theta_ml.tuning.study", "Begin a search of hyper-parameters, or go on with it."),
+    "trial": ("theta_ml.tuning.trial", "Train one trial of the study."),
+    "winner": ("theta_ml.tuning.winner", "Write the study's best trial as a recipe."),
 }
 EXIT_FAILED, EXIT_RETRY, EXIT_CONFIG, EXIT_SKIPPED = 65, 75, 78, 99
 

@@ -1,0 +1,51 @@
+"""Search hyper-parameters on a month's corpus; the best become a recipe that theta_retrain takes."""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, Param, TriggerRule, task, task_group
+from theta_airflow.stage_operator import StageOperator
+
+from theta_ml.month import MONTH_PATTERN
+
+PARAMS = {
+    "month": Param("2026-01", type="string", pattern=MONTH_PATTERN, title="Month", description="YYYY-MM"),
+    "preset": Param("tiny", enum=["tiny", "base"], description="Size and hyper-parameters of the model"),
+    "recipe": Param("continue", type="string", description="Whose hyper-parameters are searched"),
+    "sampler": Param("tpe", enum=["grid", "random", "tpe"], description="Who chooses the next trial"),
+    "pruner": Param("median", enum=["median", "hyperband", "none"], description="Who ends a trial early"),
+    "minutes": Param(10, type="number", exclusiveMinimum=0, description="Training time of all trials together"),
+    "trials": Param(12, type="integer", minimum=2, maximum=500, description="Most trials"),
+}
+
+with DAG(
+    "theta_tune",
+    description="Search hyper-parameters; write the best as a recipe",
+    doc_md=__doc__,
+    schedule=None,
+    max_active_runs=1,
+    params=PARAMS,
+    default_args={"retries": 3, "retry_delay": timedelta(seconds=10)},
+    tags=["theta"],
+) as dag:
+    chosen = {name: f"{{{{ params.{name} }}}}" for name in ("preset", "recipe")}
+    search = {name: f"{{{{ params.{name} }}}}" for name in ("sampler", "pruner", "minutes", "trials")}
+
+    snapshot = StageOperator(stage="snapshot")
+    checks = [StageOperator(stage=name, takes=["snapshot"]) for name in ("validate", "drift")]
+    prepare = StageOperator(stage="prepare", takes=["snapshot", "validate", "drift"], values=chosen)
+    study = StageOperator(stage="study", takes=["prepare"], values=chosen | search, pool="gpu")
+
+    @task
+    def slots(params: dict[str, int]) -> list[int]:
+        """One for each trial there may be; those that come after the budget is spent are skipped, and say so."""
+        return list(range(params["trials"]))
+
+    @task_group
+    def tune(slot: int) -> None:
+        StageOperator(stage="trial", takes=["prepare", "study"], values={"slot": slot}, pool="gpu")
+
+    # Trials are skipped in every study; what was not prepared is skipped here too, with the reason.
+    winner = StageOperator(stage="winner", takes=["prepare", "study"], trigger_rule=TriggerRule.NONE_FAILED)
+
+    snapshot >> checks >> prepare >> study >> (numbers := slots())
+    tune.expand(slot=numbers) >> winner

@@ -1,0 +1,111 @@
+"""What a trial trains: the recipe's start on the corpus, with the hyper-parameters that are tried."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from theta_ml.corpus.prepare import PackedCorpus, open_rows
+from theta_ml.corpus.rows import Rows
+from theta_ml.stage import Inputs
+from theta_ml.store import Store
+from theta_ml.training.presets import Hyper, Preset
+from theta_ml.tuning.budget import Budget
+from theta_ml.tuning.space import RATE, Space
+from theta_ml.tuning.spec import StudySpec
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+    from theta_ml.training.fit import Fitted
+    from theta_ml.training.start import Start
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The recipe on this corpus, ready to be trained with one point of the space after another."""
+
+    spec: StudySpec
+    inputs: Inputs
+    store: Store
+
+    @cached_property
+    def preset(self) -> Preset:
+        """With the recipe's hyper-parameters."""
+        return self.spec.recipe.preset_of(self.spec.preset)
+
+    @cached_property
+    def train(self) -> Rows:
+        return open_rows(self.inputs.artifact("prepare"), "train", self.store)
+
+    @cached_property
+    def validation(self) -> Rows:
+        return open_rows(self.inputs.artifact("prepare"), "validation", self.store)
+
+    @property
+    def most_rows(self) -> int:
+        """That a training by the recipe would see."""
+        hyper = self.preset.hyper
+        return min(hyper.epochs * self.train.count, hyper.max_steps * hyper.rows_per_step)
+
+    @property
+    def scored_rows(self) -> int:
+        """Of the validation split, each time."""
+        return min(self.preset.hyper.validation_rows, self.validation.count)
+
+    def start(self) -> "Start":
+        from theta_ml.training.start import start
+
+        packed = self.inputs.artifact("prepare")
+        corpus = self.inputs.noun("prepare", PackedCorpus)
+        return start(self.preset, self.spec.champion, corpus, packed.path, self.spec.seed, self.store)
+
+    def space(self, rate: float) -> Space:
+        """Around the recipe's own values; `rate` is the peak of its start."""
+        return Space.around(self.spec.space, self.preset.hyper, rate, grid=self.spec.sampler == "grid")
+
+    def hyper(self, point: Mapping[str, float], budget: Budget) -> Hyper:
+        """Of a trial at this point of the space."""
+        changed = hyper_of(point, self.preset.hyper)
+        rows_per_step = changed.get("rows_per_step", self.preset.hyper.rows_per_step)
+        steps = budget.steps(rows_per_step)
+        return self.preset.hyper.changed(
+            changed
+            | {
+                "max_steps": steps,
+                "epochs": math.ceil(steps / math.ceil(self.train.count / rows_per_step)),
+                "validate_steps": max(1, steps // budget.validations),
+                "patience": None,  # who ends a trial early is the pruner
+            }
+        )
+
+    def fit(
+        self, begun: "Start", hyper: Hyper, rate: float, folder: Path, stop: Event, callbacks: "list[TrainerCallback]"
+    ) -> "Fitted":
+        """Trains what `begun` holds; goes on from a checkpoint in `folder`. Raises as `training.fit.fit` does."""
+        from theta_ml.training.fit import Fit, fit
+
+        work = Fit(
+            model=begun.model,
+            hyper=hyper,
+            train=self.train,
+            validation=self.validation,
+            peak=rate,
+            seed=self.spec.seed,
+            folder=folder,
+            stop=stop,
+            callbacks=callbacks,
+        )
+        return fit(work)
+
+
+def hyper_of(point: Mapping[str, float], hyper: Hyper) -> dict[str, Any]:
+    """The point's fields of Hyper; the rate apart, which is the start's."""
+    changed: dict[str, Any] = {name: value for name, value in point.items() if name != RATE}
+    if "rows_per_step" in changed:
+        rows = int(changed["rows_per_step"])
+        changed |= {"rows_per_step": rows, "rows_at_once": math.gcd(rows, hyper.rows_at_once)}
+    return changed

@@ -1,0 +1,187 @@
+"""Stage `study`: a study in Postgres with its first trial, the recipe as it is, waiting; or the one begun before."""
+
+import json
+import shutil
+from dataclasses import asdict
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from theta_ml.events import Events
+from theta_ml.settings import Settings, SettingsError
+from theta_ml.stage import Inputs, Stage, StageFailed, StageRetry, Work
+from theta_ml.training.lock import training_lock
+from theta_ml.tuning.budget import Budget, share_out
+from theta_ml.tuning.candidate import Candidate
+from theta_ml.tuning.runs import mirror
+from theta_ml.tuning.space import Space
+from theta_ml.tuning.spec import Study, StudySpec
+from theta_ml.tuning.storage import open_storage
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+
+RUN, BUDGET, DEFAULT, START, RATE_OF_START = "run", "budget", "default", "start", "rate"
+"""User attributes of a study: who began it, its budget, its first point, and where its trials start."""
+STARTUP_TRIALS = 4
+"""Drawn by chance before the Bayesian sampler, and before the median pruner, has its say."""
+SPEED_STEPS = 8
+"""Steps that the speed is measured with, after as many that warm up."""
+
+
+def study(spec: StudySpec, inputs: Inputs, work: Work) -> Study:
+    candidate = Candidate(spec, inputs, work.store)
+    title = spec.title(inputs)
+    storage = open_storage(work.settings)
+    name = _begun(storage, title, spec, work.run_id)
+    if name is None:
+        name = _next_name(storage, title)
+        _begin(storage, name, candidate, work)
+    else:
+        work.events.log(f"going on with the study {name}")
+    found = load_study(storage, name, candidate)
+    attributes = found.user_attrs
+    budget = budget_of(found)
+    return Study(
+        month=spec.month,
+        name=name,
+        recipe=spec.recipe.name,
+        preset=candidate.preset.name,
+        sampler=spec.sampler,
+        minutes=spec.minutes,
+        start=attributes[START],
+        steps=budget.steps(candidate.preset.hyper.rows_per_step),
+        mlflow_run=told(work.settings, found, candidate, work.events),
+    )
+
+
+def _begun(storage: Any, title: str, spec: StudySpec, run_id: str) -> str | None:
+    """The newest complete study of this title; of this run, where another is asked for."""
+    import optuna
+
+    for name in reversed(_names(storage, title)):
+        attributes = optuna.load_study(study_name=name, storage=storage).user_attrs
+        if BUDGET in attributes and (not spec.new or attributes[RUN] == run_id):
+            return name
+    return None
+
+
+def _names(storage: Any, title: str) -> list[str]:
+    """Oldest first."""
+    names = [each.study_name for each in storage.get_all_studies()]
+    return sorted((name for name in names if name.rpartition("-")[0] == title), key=_number)
+
+
+def _number(name: str) -> int:
+    return int(name.rpartition("-")[2])
+
+
+def _next_name(storage: Any, title: str) -> str:
+    names = _names(storage, title)
+    return f"{title}-{_number(names[-1]) + 1 if names else 1}"
+
+
+def _begin(storage: Any, name: str, candidate: Candidate, work: Work) -> None:
+    """Its attributes come last but one and its first trial last: a study without them is begun again."""
+    import optuna
+
+    begun, budget = _measured(candidate, work)
+    space = candidate.space(begun.peak)
+    fresh = optuna.create_study(study_name=name, storage=storage, direction="minimize")
+    fresh.set_user_attr(RUN, work.run_id)
+    fresh.set_user_attr(START, begun.name)
+    fresh.set_user_attr(RATE_OF_START, begun.peak)
+    fresh.set_user_attr(DEFAULT, space.default)
+    fresh.enqueue_trial(space.default, skip_if_exists=True)
+    fresh.set_user_attr(BUDGET, asdict(budget))
+    work.events.log(
+        f"study {name}: {budget.seconds / 60:g} minutes of {candidate.spec.sampler} search over "
+        f"{', '.join(space.parameters)} from {begun.name}; "
+        f"{budget.steps(candidate.preset.hyper.rows_per_step)} steps a trial, about {budget.trial_seconds:.0f} s"
+    )
+
+
+def _measured(candidate: Candidate, work: Work) -> Any:
+    """A start, and the budget that the minutes come to at the speed measured from it."""
+    spec, hyper = candidate.spec, candidate.preset.hyper
+    with training_lock(work.settings.home, work.run_id, work.key, work.events):
+        begun = candidate.start()
+        folder = work.path.with_suffix(".speed")
+        few = hyper.changed({"max_steps": 2 * SPEED_STEPS, "validate_steps": SPEED_STEPS, "validation_rows": 1})
+        try:
+            speed = candidate.fit(begun, few, begun.peak, folder, Event(), [])
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    per_second = [line["tokens_per_second"] for line in speed.history if "tokens_per_second" in line][-1]
+    row_seconds = candidate.train.max_length / per_second
+    return begun, share_out(
+        spec.minutes, spec.trials, row_seconds, hyper.rows_per_step, candidate.scored_rows, candidate.most_rows
+    )
+
+
+def load_study(storage: Any, name: str, candidate: Candidate) -> "optuna.Study":
+    """The study with its sampler and pruner. Raises StageFailed where Postgres has it no more."""
+    import optuna
+
+    try:
+        plain = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        raise StageFailed(f"there is no study {name} in the database: run `theta tune` again") from None
+    spec = candidate.spec
+    space = candidate.space(plain.user_attrs[RATE_OF_START])
+    # Each trial may be a process of its own: from one seed, all would draw the same first point.
+    seed = spec.seed * 10_000 + len(plain.get_trials(deepcopy=False))
+    return optuna.load_study(
+        study_name=name, storage=storage, sampler=_sampler(spec, space, seed), pruner=_pruner(spec, plain)
+    )
+
+
+def _sampler(spec: StudySpec, space: Space, seed: int) -> "BaseSampler":
+    from optuna import samplers
+
+    if spec.sampler == "grid":
+        return samplers.GridSampler(space.grid, seed=spec.seed)  # one order for all processes
+    if spec.sampler == "random":
+        return samplers.RandomSampler(seed=seed)
+    return samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, multivariate=True, seed=seed)
+
+
+def _pruner(spec: StudySpec, study: "optuna.Study") -> "BasePruner":
+    from optuna import pruners
+
+    if spec.pruner == "median":
+        return pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=2)
+    if spec.pruner == "hyperband":
+        return pruners.HyperbandPruner(min_resource=2, max_resource=budget_of(study).validations)
+    return pruners.NopPruner()
+
+
+def budget_of(study: "optuna.Study") -> Budget:
+    return TypeAdapter(Budget).validate_python(study.user_attrs[BUDGET])
+
+
+def told(settings: Settings, study: "optuna.Study", candidate: Candidate, events: Events, ended: bool = False) -> str:
+    """The tuning's run in MLflow, brought up to date; empty where MLflow is away, which stops no search."""
+    spec = candidate.spec
+    params = {
+        "month": spec.month,
+        "preset": candidate.preset.name,
+        "recipe": spec.recipe.name,
+        "sampler": spec.sampler,
+        "pruner": spec.pruner,
+        "minutes": spec.minutes,
+        "start": study.user_attrs[START],
+        "space": json.dumps({name: asdict(each) for name, each in spec.space.items()}),
+        **{f"default.{name}": value for name, value in study.user_attrs[DEFAULT].items()},
+    }
+    try:
+        return mirror(settings, study, params, ended)
+    except (StageRetry, SettingsError) as error:
+        events.log(f"{error}; what is missing there is added later")
+        return ""
+
+
+STAGE = Stage("study", 1, StudySpec, study, effects=True)
