@@ -5,7 +5,6 @@ Accelerate's processes, adapters and preference training along.
 """
 
 import inspect
-import os
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import torch
@@ -16,6 +15,7 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, Traini
 from theta_ml.corpus.rows import Rows
 from theta_ml.training.data import Collator, EpochOrder, InOrder, PackedRows, loss_tokens
 from theta_ml.training.hardware import has_bfloat16, pick_device
+from theta_ml.training.processes import world_size
 from theta_ml.training.safe import SafeCheckpoints, Safety
 from theta_ml.training.stop import look
 
@@ -105,7 +105,7 @@ def arguments(
     Raises ValueError where the rows of a step cannot be shared among the processes.
     """
     hyper, plan, device = work.hyper, safety.plan, pick_device()
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = world_size()
     if hyper.rows_per_step % (hyper.rows_at_once * processes):
         raise ValueError(
             f"rows_per_step {hyper.rows_per_step} over {processes} processes of rows_at_once {hyper.rows_at_once}: "
@@ -145,14 +145,25 @@ def arguments(
         dataloader_pin_memory=device.type == "cuda",
         accelerator_config={"non_blocking": device.type == "cuda"},
         remove_unused_columns=False,
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,  # rotary frequencies, which no step changes
         report_to="none",
         disable_tqdm=True,
         log_level="error",
+        **_memory_saving(work),
         **more,
     )
     if processes == 1 and made.n_gpu > 1:
         made._n_gpu = 1  # several GPUs are several processes; the library would share one out among threads
     return made
+
+
+def _memory_saving(work: "Fit") -> dict[str, Any]:
+    """Gradient checkpointing, and FSDP2, which splits at the model's own blocks and has a checkpointing of its own."""
+    again = work.hyper.gradient_checkpointing
+    if work.sharded and world_size() > 1:
+        return {"fsdp": True, "fsdp_config": {"version": 2, "activation_checkpointing": again}}
+    return {"activation_checkpointing": again, "activation_checkpointing_kwargs": {"use_reentrant": False}}
 
 
 def callbacks_of(work: "Fit") -> list[Any]:
