@@ -11,8 +11,8 @@ SECONDS = 1.0
 class Sampler:
     """From `start` to `close`; every listener hears of every sample, in the sampler's thread."""
 
-    def __init__(self, sensors: Sensors, listeners: list[Callable[[Load], None]], seconds: float = SECONDS) -> None:
-        self._sensors, self._listeners, self._seconds = sensors, listeners, seconds
+    def __init__(self, sensors: Sensors, listeners: list[Callable[[Load], None]]) -> None:
+        self._sensors, self._listeners = sensors, listeners
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)
 
@@ -29,7 +29,7 @@ class Sampler:
             load = self._sensors.sample()
             for listener in self._listeners:
                 listener(load)
-            self._closing.wait(self._seconds)
+            self._closing.wait(SECONDS)
 
 
 class Recent:
