@@ -1,20 +1,24 @@
 """Fits a model to rows: from where an earlier attempt ended, through what may go wrong, to the best weights."""
 
+import copy
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from safetensors.torch import load_file
 from transformers import PreTrainedModel, TrainerCallback
 
-from theta_ml.training.checkpoints import Checkpoints, step_of
+from theta_ml.training.checkpoints import MODEL, Checkpoints, step_of
 from theta_ml.training.guard import Diverged, Guard
 from theta_ml.training.presets import Hyper
+from theta_ml.training.processes import is_first, world_size
 from theta_ml.training.safe import SafeCheckpoints, Safety
 from theta_ml.training.schedule import Plan
 from theta_ml.training.stop import Stopped
 from theta_ml.training.trainer import ThetaTrainer
+from theta_ml.training.weights import restore_weights
 
 
 class Countable(Protocol):
@@ -23,7 +27,8 @@ class Countable(Protocol):
     @property
     def count(self) -> int: ...
 
-    max_length: int
+    @property
+    def max_length(self) -> int: ...
 
 
 @dataclass
@@ -49,6 +54,8 @@ class Fit:
     """The method; it has `of(work, safety)`."""
     extra: dict[str, Any] = field(default_factory=dict)
     """What the method needs beside."""
+    sharded: bool = False
+    """Where several processes train, each holds a part of the model (FSDP) rather than all of it."""
     log: Callable[[str], None] = lambda message: None
     """Hears what a person should read."""
 
@@ -79,7 +86,11 @@ class Fitted:
 
 
 def fit(work: Fit) -> Fitted:
-    """Raises Stopped, after a checkpoint, where it is asked to end, and StageFailed where it keeps running away."""
+    """Raises Stopped, after a checkpoint, where it is asked to end, and StageFailed where it keeps running away.
+
+    Where several processes share the model's parts, the first ends with a whole one in `work.model`.
+    """
+    whole = copy.deepcopy(work.model) if work.sharded and world_size() > 1 and is_first() else None
     checkpoints, guard = Checkpoints(work.folder), Guard.load(work.folder)
     newest = checkpoints.newest()
     resumed_from = step_of(newest) or None if newest else None
@@ -89,7 +100,11 @@ def fit(work: Fit) -> Fitted:
         )
         try:
             _run(trainer, checkpoints)
-            return _fitted(trainer, resumed_from)
+            fitted = _fitted(trainer, resumed_from)
+            if whole is not None:
+                restore_weights(whole, load_file(checkpoints.best(fitted.best_step) / MODEL), sharded=False)
+                work.model = whole
+            return fitted
         except Diverged as reason:
             guard.back(reason, work.folder, work.peak)
             work.log(f"{reason}: back to the last good checkpoint, with the rate times {guard.scale:g}")

@@ -13,6 +13,7 @@ from typing import Any
 
 from theta_ml.stage import StageFailed
 from theta_ml.store import to_disk
+from theta_ml.training.processes import is_first
 
 FILE = "guard.json"
 MOST = 2
@@ -46,6 +47,8 @@ class Guard:
         return cls(**json.loads(file.read_text())) if file.exists() else cls()
 
     def save(self, folder: Path) -> None:
+        if not is_first():
+            return
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f".{FILE}"
         partial.write_text(json.dumps(asdict(self)))

@@ -52,7 +52,7 @@ class Hyper:
     rows_per_step: int
     """Rows behind one optimizer step."""
     rows_at_once: int
-    """Rows that fit in memory; the rest of a step is accumulated."""
+    """Most rows that go through the model together, where memory holds so many; the rest of a step is accumulated."""
     epochs: int
     """Most passes over the corpus."""
     max_steps: int
@@ -75,6 +75,8 @@ class Hyper:
     """Most work that a crash may cost."""
     compile: bool = False
     """Compile the backbone; pays from some minutes of training on."""
+    gradient_checkpointing: bool = False
+    """Compute activations inside the blocks again rather than keep them: less memory, a quarter more time."""
     patience: int | None = 6
     """Validations without a better loss after which training ends; None: never."""
     validate_steps: int | None = None
@@ -131,7 +133,7 @@ BASE = Preset(
     ModelShape(hidden_size=768, layers=12, heads=12, intermediate_size=2048),
     Hyper(
         rows_per_step=64,
-        rows_at_once=16,
+        rows_at_once=64,
         epochs=3,
         max_steps=20_000,
         rate_scratch=6e-4,

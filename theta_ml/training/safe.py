@@ -23,9 +23,11 @@ from transformers.trainer_callback import ExportableState, PrinterCallback
 from theta_ml.training import guard
 from theta_ml.training.checkpoints import MODEL, OPTIMIZER, PROGRESS, STATE, Checkpoints
 from theta_ml.training.guard import Guard
+from theta_ml.training.processes import any_of_all
 from theta_ml.training.progress import Progress
 from theta_ml.training.random_state import RandomState
 from theta_ml.training.schedule import Plan
+from theta_ml.training.sharding import shard_on_cpu
 from theta_ml.training.stop import look
 from theta_ml.training.weights import moments, restore_moments, restore_weights, weights
 
@@ -120,6 +122,12 @@ class SafeCheckpoints(Trainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(_Rhythm(self))
 
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp and not self.is_fsdp_enabled:
+            shard_on_cpu(self.accelerator, self.args)
+            self.is_fsdp_enabled = True
+
     # The step
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
@@ -199,7 +207,8 @@ class SafeCheckpoints(Trainer):
     # Checkpoints
 
     def is_checkpoint_due(self) -> bool:
-        return time.perf_counter() - self._saved_at > self.safety.checkpoint_seconds
+        # The processes' clocks differ, and all take part in a checkpoint.
+        return any_of_all(time.perf_counter() - self._saved_at > self.safety.checkpoint_seconds)
 
     def save_start(self) -> None:
         """Where to go back to if the first steps run away; call it before `train` where there is no checkpoint."""
@@ -224,7 +233,7 @@ class SafeCheckpoints(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if guard.is_leaping(self.state.log_history):
             return  # the next line says whether this is the state of a spike
-        guard.require_finite("loss", float(self._tr_loss), self.state.global_step)
+        guard.require_finite("loss", float(self._mean(self._tr_loss)), self.state.global_step)
         guard.require_finite("gradient's norm", float(self._highest_norm), self.state.global_step)
         self._count()
         self._save_now(RandomState.now(self.args.device))

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from theta_ml.training.processes import any_of_all
+
 
 class Stopped(Exception):
     """Somebody asked the training to end."""
@@ -27,6 +29,6 @@ def stop_on_sigterm() -> Iterator[threading.Event]:
 
 
 def look(stop: threading.Event) -> None:
-    """Raises Stopped where somebody asked."""
-    if stop.is_set():
+    """Raises Stopped where somebody asked, whichever of the processes; all of them must look at the same place."""
+    if any_of_all(stop.is_set()):
         raise Stopped

@@ -17,6 +17,7 @@ from theta_ml.training.data import Collator, EpochOrder, InOrder, PackedRows, lo
 from theta_ml.training.hardware import has_bfloat16, pick_device
 from theta_ml.training.processes import world_size
 from theta_ml.training.safe import SafeCheckpoints, Safety
+from theta_ml.training.sharding import sharding_arguments
 from theta_ml.training.stop import look
 
 if TYPE_CHECKING:
@@ -146,7 +147,6 @@ def arguments(
         accelerator_config={"non_blocking": device.type == "cuda"},
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
-        ddp_broadcast_buffers=False,  # rotary frequencies, which no step changes
         report_to="none",
         disable_tqdm=True,
         log_level="error",
@@ -159,10 +159,9 @@ def arguments(
 
 
 def _memory_saving(work: "Fit") -> dict[str, Any]:
-    """Gradient checkpointing, and FSDP2, which splits at the model's own blocks and has a checkpointing of its own."""
     again = work.hyper.gradient_checkpointing
     if work.sharded and world_size() > 1:
-        return {"fsdp": True, "fsdp_config": {"version": 2, "activation_checkpointing": again}}
+        return sharding_arguments(again)
     return {"activation_checkpointing": again, "activation_checkpointing_kwargs": {"use_reentrant": False}}
 
 
