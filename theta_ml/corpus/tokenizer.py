@@ -70,9 +70,34 @@ class ChatTokenizer:
             raise FileNotFoundError(f"no {path}; `theta stage prepare` makes it")
         return cls(Tokenizer.from_file(str(path)))
 
+    @classmethod
+    def from_base(cls, folder: Path) -> "ChatTokenizer":
+        """That of a model of others, whatever its kind, with the control tokens that it lacks.
+
+        What it adds around a text by itself, padding and cutting go: a conversation has its own form.
+        Raises FileNotFoundError, and ValueError where the file is none that the `tokenizers` library reads.
+        """
+        path = folder / FILE
+        if not path.exists():
+            raise FileNotFoundError(f"no {path}: choose a base model with a {FILE}")
+        try:
+            document = json.loads(path.read_text())
+            bare = document | {"post_processor": None, "truncation": None, "padding": None}
+            tokenizer = Tokenizer.from_str(json.dumps(bare, ensure_ascii=False))
+        except Exception as error:  # noqa: BLE001  the library raises nothing narrower
+            raise ValueError(f"{path} is no tokenizer that the `tokenizers` library reads ({error})") from None
+        tokenizer.add_special_tokens(SPECIAL)
+        return cls(tokenizer)
+
+    def added(self, base: Path) -> list[int]:
+        """Ids of the control tokens that the tokenizer in `base` has not."""
+        own = Tokenizer.from_file(str(base / FILE)).get_vocab()
+        return sorted(_id(self.tokenizer, token) for token in SPECIAL if token not in own)
+
     @property
     def vocabulary(self) -> int:
-        return int(self.tokenizer.get_vocab_size())
+        """Tokens, or the largest id and one where ids are left out: as many rows as embeddings need."""
+        return max(self.tokenizer.get_vocab().values()) + 1
 
     def key(self) -> str:
         """Names the tokenizer: two with the same key encode alike."""

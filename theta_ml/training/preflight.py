@@ -18,6 +18,7 @@ from theta_ml.training.batch_size import GIB, BatchSize, find_batch_size
 from theta_ml.training.hardware import pick_device
 from theta_ml.training.presets import Hyper, find_preset
 from theta_ml.training.processes import process_count
+from theta_ml.training.recipe import DEFAULT, find_recipe
 from theta_ml.training.resources import Load, available_memory, disk_bytes, free_disk, parameters
 from theta_ml.training.schedule import Plan
 from theta_ml.training.start import start
@@ -89,7 +90,9 @@ def preflight(spec: PreflightSpec, inputs: Inputs, work: Work) -> PreflightRepor
     preset, device = find_preset(spec.preset), pick_device()
     require_gpu(work.settings, device)
     require_rows(corpus.sequences["train"], preset.hyper.rows_per_step)
-    begun = start(preset, spec.champion, corpus, packed.path, spec.seed, work.store)
+    begun = start(
+        find_recipe(DEFAULT), preset, spec.champion, corpus, packed.path, spec.seed, work.store, work.settings
+    )
     rows = open_rows(packed, "train", work.store)
     load = load_of(corpus.max_length, loss_share(rows, spec.seed), work.settings)
     room = _require_room(begun.model, load, preset.hyper, device, work)

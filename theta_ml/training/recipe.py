@@ -104,7 +104,7 @@ class Recipe:
     start: Literal["champion", "scratch", "base"]
     """Whose weights: the champion's (random ones where there is none that fits), random ones, or `base`."""
     base: str | None = None
-    """Of `start: base`, a causal language model in the library's form: a hub id, or a folder, found from this file's."""
+    """Of `start: base`, a causal language model in the library's form: a hub id, or a folder (from this file's)."""
     method: Literal["finetune", "distill", "preference"] = "finetune"
     """Learn from conversations; from them and a teacher's view of every token; or from pairs of answers, one liked and
     one disliked."""

@@ -26,6 +26,7 @@ from theta_ml.training.fit import Fit, Fitted, fit
 from theta_ml.training.hardware import Gauge, name_of, pick_device
 from theta_ml.training.lock import training_lock
 from theta_ml.training.presets import Hyper, Preset, find_preset
+from theta_ml.training.recipe import DEFAULT, find_recipe
 from theta_ml.training.resources import free_disk, parameters
 from theta_ml.training.start import Start, start
 from theta_ml.training.stop import Stopped, stop_on_sigterm
@@ -118,7 +119,9 @@ def _train(spec: TrainSpec, corpus: PackedCorpus, packed: Artifact, work: Work, 
     _require_gpu(device, work)
     rows = open_rows(packed, "train", work.store)
     _require_rows(rows, preset.hyper)
-    begun = start(preset, spec.champion, corpus, packed.path, spec.seed, work.store)
+    begun = start(
+        find_recipe(DEFAULT), preset, spec.champion, corpus, packed.path, spec.seed, work.store, work.settings
+    )
     _require_vocabulary(begun, corpus)
     told = Told(work, spec.month, Gauge(device))
     training = Fit(

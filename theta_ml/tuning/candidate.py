@@ -8,8 +8,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from theta_ml.corpus.prepare import PackedCorpus, open_rows
-from theta_ml.corpus.rows import Rows
+from theta_ml.corpus.prepare import PackedCorpus
 from theta_ml.stage import Inputs
 from theta_ml.store import Store
 from theta_ml.training.presets import Hyper, Preset
@@ -21,12 +20,26 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
     from theta_ml.training.fit import Fitted
+    from theta_ml.training.methods import Method
     from theta_ml.training.start import Start
 
 
 @dataclass(frozen=True)
+class Ready:
+    """A model before its first step, and how it is trained."""
+
+    start: "Start"
+    method: "Method"
+
+    @property
+    def rows(self) -> int:
+        """To train on, in an epoch."""
+        return self.method.train.count
+
+
+@dataclass(frozen=True)
 class Candidate:
-    """The recipe on this corpus, ready to be trained with one point of the space after another."""
+    """The recipe on this corpus, to be trained with one point of the space after another."""
 
     spec: StudySpec
     inputs: Inputs
@@ -37,38 +50,23 @@ class Candidate:
         """With the recipe's hyper-parameters."""
         return self.spec.recipe.preset_of(self.spec.preset)
 
-    @cached_property
-    def train(self) -> Rows:
-        return open_rows(self.inputs.artifact("prepare"), "train", self.store)
-
-    @cached_property
-    def validation(self) -> Rows:
-        return open_rows(self.inputs.artifact("prepare"), "validation", self.store)
-
-    @property
-    def most_rows(self) -> int:
-        """That a training by the recipe would see."""
-        hyper = self.preset.hyper
-        return min(hyper.epochs * self.train.count, hyper.max_steps * hyper.rows_per_step)
-
-    @property
-    def scored_rows(self) -> int:
-        """Of the validation split, each time."""
-        return min(self.preset.hyper.validation_rows, self.validation.count)
-
-    def start(self) -> "Start":
+    def ready(self) -> Ready:
+        """Raises StageFailed where the recipe does not suit corpus or champion."""
+        from theta_ml.training.methods import method_of
         from theta_ml.training.start import start
 
-        packed = self.inputs.artifact("prepare")
+        spec, packed = self.spec, self.inputs.artifact("prepare")
         corpus = self.inputs.noun("prepare", PackedCorpus)
-        return start(self.preset, self.spec.champion, corpus, packed.path, self.spec.seed, self.store)
+        begun = start(spec.recipe, self.preset, spec.champion, corpus, packed.path, spec.seed, self.store)
+        method = method_of(spec.recipe, begun.model, spec.champion, corpus, packed, self.store)
+        return Ready(begun, method)
 
     def space(self, rate: float) -> Space:
         """Around the recipe's own values; `rate` is the peak of its start."""
         return Space.around(self.spec.space, self.preset.hyper, rate, grid=self.spec.sampler == "grid")
 
-    def hyper(self, point: Mapping[str, float], budget: Budget) -> Hyper:
-        """Of a trial at this point of the space."""
+    def hyper(self, point: Mapping[str, float], budget: Budget, rows: int) -> Hyper:
+        """Of a trial at this point of the space, where an epoch has so many rows."""
         changed = hyper_of(point, self.preset.hyper)
         rows_per_step = changed.get("rows_per_step", self.preset.hyper.rows_per_step)
         steps = budget.steps(rows_per_step)
@@ -76,28 +74,30 @@ class Candidate:
             changed
             | {
                 "max_steps": steps,
-                "epochs": math.ceil(steps / math.ceil(self.train.count / rows_per_step)),
+                "epochs": math.ceil(steps / math.ceil(rows / rows_per_step)),
                 "validate_steps": max(1, steps // budget.validations),
                 "patience": None,  # who ends a trial early is the pruner
             }
         )
 
     def fit(
-        self, begun: "Start", hyper: Hyper, rate: float, folder: Path, stop: Event, callbacks: "list[TrainerCallback]"
+        self, ready: Ready, hyper: Hyper, rate: float, folder: Path, stop: Event, callbacks: "list[TrainerCallback]"
     ) -> "Fitted":
-        """Trains what `begun` holds; goes on from a checkpoint in `folder`. Raises as `training.fit.fit` does."""
+        """Trains it; goes on from a checkpoint in `folder`. Raises as `training.fit.fit` does."""
         from theta_ml.training.fit import Fit, fit
 
         work = Fit(
-            model=begun.model,
+            model=ready.start.model,
             hyper=hyper,
-            train=self.train,
-            validation=self.validation,
+            train=ready.method.train,
+            validation=ready.method.validation,
             peak=rate,
             seed=self.spec.seed,
             folder=folder,
             stop=stop,
             callbacks=callbacks,
+            trainer=ready.method.trainer,
+            extra=ready.method.extra,
         )
         return fit(work)
 
