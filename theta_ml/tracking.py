@@ -5,7 +5,7 @@ Under it, one for each candidate that the retraining trained.
 
 import math
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -99,25 +99,28 @@ def candidate_run(settings: Settings, run_id: str, month: str, recipe: str) -> s
 
 
 def end_run(settings: Settings, run_id: str, status: str) -> None:
-    """Sets the status of the retraining's run, `FINISHED` or `FAILED`, where it has one."""
+    """Sets the status of the retraining's run, `FINISHED` or `FAILED`, where it has one.
+
+    A candidate of it that still counts as running has failed: whoever is trained was ended by `end_candidate`.
+    """
     mlflow = client(settings)
     with mlflow_answers():
-        _end(mlflow, _find(mlflow, settings, run_id), status)
+        found = _find(mlflow, settings, run_id)
+        if found is None:
+            return
+        for candidate in _candidates(mlflow, found):
+            if candidate.info.status == "RUNNING":
+                mlflow.set_terminated(candidate.info.run_id, "FAILED")
+        if found.info.status != status:
+            mlflow.set_terminated(found.info.run_id, status)
 
 
-def end_candidates(settings: Settings, run_id: str, status: str, but: Collection[str] = ()) -> None:
-    """The same for the retraining's candidates, except for those of the recipes named by `but`."""
+def end_candidate(settings: Settings, mlflow_run: str) -> None:
+    """A candidate that is trained has finished, whatever became of an earlier attempt."""
     mlflow = client(settings)
     with mlflow_answers():
-        parent = _find(mlflow, settings, run_id)
-        for candidate in _candidates(mlflow, parent) if parent else ():
-            if candidate.data.tags[RECIPE_TAG] not in but:
-                _end(mlflow, candidate, status)
-
-
-def _end(mlflow: "MlflowClient", run: "Run | None", status: str) -> None:
-    if run and run.info.status != status:
-        mlflow.set_terminated(run.info.run_id, status)
+        if mlflow.get_run(mlflow_run).info.status != "FINISHED":
+            mlflow.set_terminated(mlflow_run, "FINISHED")
 
 
 def _find(mlflow: "MlflowClient", settings: Settings, run_id: str) -> "Run | None":

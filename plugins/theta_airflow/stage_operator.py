@@ -1,7 +1,7 @@
 """The one operator of Theta's DAGs: a task is a stage, a stage is a command."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from airflow.sdk import BaseOperator, Context, TaskInstanceState
@@ -13,6 +13,7 @@ from theta_airflow.month import month_of_run
 from theta_ml.cli.stage import EXIT_CONFIG, EXIT_FAILED, EXIT_SKIPPED
 
 EXIT_USAGE = 2  # click's
+FAILED = {TaskInstanceState.FAILED}
 PROGRESS_SECONDS = 5
 """At most one progress line in the task's log in this time."""
 
@@ -20,8 +21,11 @@ PROGRESS_SECONDS = 5
 class StageOperator(BaseOperator):
     """Runs `theta stage STAGE` and hands its artifact on as XCom `{"uri", "key"}`, nothing else.
 
-    `takes` names the tasks whose artifacts are inputs; one that was skipped is left out. `values` are parameters of the
-    stage. With `watch_failures`, the stage is told which tasks of the run failed.
+    `takes` names the tasks whose artifacts are inputs: of a task in the same mapped group that of the same map index,
+    of another one those of all its instances; one that was skipped or failed is left out. `values` are parameters of
+    the stage. With `any_of`, the task ends as that task's instances did unless one of them succeeded (of Airflow's
+    trigger rules, those that want one success do not wait for the others, or mind a skipped one). With
+    `watch_failures`, the stage is told which tasks of the run failed.
     """
 
     template_fields: Sequence[str] = ("values",)
@@ -33,6 +37,7 @@ class StageOperator(BaseOperator):
         stage: str,
         takes: Sequence[str] = (),
         values: dict[str, str] | None = None,
+        any_of: str | None = None,
         watch_failures: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -40,11 +45,14 @@ class StageOperator(BaseOperator):
         self.stage = stage
         self.takes = list(takes)
         self.values = values or {}
+        self.any_of = any_of
         self.watch_failures = watch_failures
         self._process: StageProcess | None = None
         self._progressed = 0.0
 
     def execute(self, context: Context) -> dict[str, str]:
+        if self.any_of:
+            _require_success(self.any_of, context)
         result: dict[str, str] = {}
         reason = ""
         with StageProcess(self._arguments(context)) as self._process:
@@ -67,7 +75,7 @@ class StageOperator(BaseOperator):
         run_id = str(context["dag_run"].run_id)
         values = dict(self.values)
         if self.watch_failures:
-            values["failed"] = ",".join(_failed_tasks(context))
+            values["failed"] = ",".join(self._failed_tasks(context))
         return [
             *(self.stage, "--month", str(month_of_run(context)), "--run", run_id),
             *(part for uri in self._input_uris(context) for part in ("--input", uri)),
@@ -75,8 +83,27 @@ class StageOperator(BaseOperator):
         ]
 
     def _input_uris(self, context: Context) -> list[str]:
-        artifacts = (context["ti"].xcom_pull(task_ids=task) for task in self.takes)
-        return [artifact["uri"] for artifact in artifacts if artifact]
+        return [artifact["uri"] for task in self.takes for artifact in self._artifacts(task, context)]
+
+    def _artifacts(self, task: str, context: Context) -> list[dict[str, str]]:
+        """What `task` handed on, in the order of its map indexes."""
+        ti = context["ti"]
+        group = self.get_closest_mapped_task_group()
+        if group and self.dag.get_task(task).get_closest_mapped_task_group() is group:
+            pulled = ti.xcom_pull(task_ids=task, map_indexes=ti.map_index)
+        else:
+            pulled = ti.xcom_pull(task_ids=task)
+        return [artifact for artifact in (pulled if isinstance(pulled, list) else [pulled]) if artifact]
+
+    def _failed_tasks(self, context: Context) -> list[str]:
+        """Tasks that failed of themselves, not because of one before them; of a mapped one, as TASK[MAP INDEX]."""
+        states = _states(context)
+        stopped = {task for task, _ in _in_states(states, FAILED | {TaskInstanceState.UPSTREAM_FAILED})}
+        return [
+            task if index is None else f"{task}[{index}]"
+            for task, index in _in_states(states, FAILED)
+            if not self.dag.get_task(task).upstream_task_ids & stopped
+        ]
 
     def _show(self, event: dict[str, Any]) -> None:
         kind = event["event"]
@@ -109,10 +136,33 @@ class StageOperator(BaseOperator):
         self.log.info("%g of %g %s  %s", event["done"], event["total"], event["unit"], event["note"])
 
 
-def _failed_tasks(context: Context) -> list[str]:
-    run = context["dag_run"]
-    states = context["ti"].get_task_states(dag_id=run.dag_id, run_ids=[run.run_id])[run.run_id]
-    return sorted(task for task, state in states.items() if state == TaskInstanceState.FAILED)
+def _states(context: Context, *tasks: str) -> dict[tuple[str, int | None], str | None]:
+    """State of each task of the run, or of these; of a mapped one, that of each of its instances, by map index."""
+    run, ti = context["dag_run"], context["ti"]
+    states = ti.get_task_states(dag_id=run.dag_id, run_ids=[run.run_id], task_ids=list(tasks) or None)
+    known = context["dag"].task_dict
+    return {_instance(name, known): state for name, state in states.get(run.run_id, {}).items()}
+
+
+def _instance(name: str, known: Collection[str]) -> tuple[str, int | None]:
+    """Airflow names an instance TASK_INDEX."""
+    task, _, index = name.rpartition("_")
+    return (name, None) if name in known else (task, int(index))
+
+
+def _in_states(
+    states: dict[tuple[str, int | None], str | None], wanted: Collection[str]
+) -> list[tuple[str, int | None]]:
+    found = (instance for instance, state in states.items() if state in wanted)
+    return sorted(found, key=lambda instance: (instance[0], -1 if instance[1] is None else instance[1]))
+
+
+def _require_success(task: str, context: Context) -> None:
+    states = set(_states(context, task).values())
+    if states <= {TaskInstanceState.SKIPPED}:
+        raise AirflowSkipException(f"{task} was skipped")
+    if TaskInstanceState.SUCCESS not in states:
+        raise AirflowFailException(f"{task} failed, for every candidate; the logs of what failed say why")
 
 
 def _outcome(stage: str, code: int, reason: str) -> AirflowException:

@@ -9,12 +9,14 @@ from tests.evaluation.reports import GOOD
 from theta_ml.champion import Champion
 from theta_ml.cli.stage import load_stage
 from theta_ml.evaluation.evaluate import EvaluationReport
+from theta_ml.evaluation.selection import Candidate, Selection
 from theta_ml.events import Events
 from theta_ml.registry.champion import current
 from theta_ml.registry.ledger import Entry, decisions, open_ledger
 from theta_ml.settings import Settings
 from theta_ml.stage import run_stage
 from theta_ml.store import DOCUMENT, Artifact, Store
+from theta_ml.training.recipe import find_recipe
 
 HISTORY = [{"step": step, "time": 1.7e9 + step, "train_loss": 5.0 - step / 10} for step in range(10)]
 
@@ -70,14 +72,26 @@ class Pipeline:
             self.make("drift", drift, {"month": month}, page),
         ]
 
-    def training(self, month: str, mark: str = "") -> str:
+    def training(self, month: str, mark: str = "", recipe: str = "continue") -> str:
         value = {
             "month": month, "preset": "tiny", "start": "scratch", "parameters": 10, "epochs": 1, "steps": 10,
             "best_step": 10, "train_loss": 4.0, "validation_loss": 4.1, "tokens_per_second": 1.0, "device": "cpu",
-            "resumed_from": None,
+            "resumed_from": None, "recipe": recipe,
+        }  # fmt: skip
+        spec = {
+            "month": month, "preset": "tiny", "recipe": asdict(find_recipe(recipe, self.settings)), "champion": None,
+            "epochs": None, "max_steps": None, "rate": None, "seed": 1, "mark": mark, "learning_rate": 5e-5,
         }  # fmt: skip
         files = {"model/config.json": json.dumps({"mark": mark}), "history.jsonl": "\n".join(map(json.dumps, HISTORY))}
-        return self.make("train", value, {"month": month, "mark": mark, "learning_rate": 5e-5}, files)
+        return self.make("train", value, spec, files)
+
+    def selection(self, month: str, trained: dict[str, str], best: str) -> str:
+        """Of candidates by recipe, each but the best with a larger number than the one before."""
+        candidates = [
+            Candidate(recipe, uri, uri.rpartition("/")[2], 10, 2.5 - (recipe == best) + number / 100)
+            for number, (recipe, uri) in enumerate(trained.items())
+        ]
+        return self.make("select", asdict(Selection(month, 50, candidates, best, trained[best], f"{best} is best.")))
 
     def run(self, month: str, champion: Champion | None, mark: str = "", **report: Any) -> list[str]:
         """URIs of everything up to an evaluation against `champion`, better by 0.38 bits per byte unless told."""

@@ -7,7 +7,7 @@ from theta_ml.stage import StageFailed
 from theta_ml.tracking import (
     candidate_run,
     client,
-    end_candidates,
+    end_candidate,
     end_run,
     log_metrics,
     log_params,
@@ -45,10 +45,13 @@ def test_candidates_lie_under_the_retraining_and_are_not_taken_for_it(settings: 
     assert len(runs) == 4
     assert runs[first].data.tags["mlflow.parentRunId"] == runs[other].data.tags["mlflow.parentRunId"] == parent
     assert runs[other].info.run_name == "2026-01 scratch"
-    end_candidates(settings, "run", "FAILED", but=["continue"])
-    end_candidates(settings, "no such run", "FAILED")
+    end_candidate(settings, first)
+    end_run(settings, "run", "FINISHED")
     states = {name: client(settings).get_run(name).info.status for name in (first, other, elsewhere, parent)}
-    assert states == {first: "RUNNING", other: "FAILED", elsewhere: "RUNNING", parent: "RUNNING"}
+    assert states == {first: "FINISHED", other: "FAILED", elsewhere: "RUNNING", parent: "FINISHED"}
+    end_candidate(settings, other)  # its task was cleared
+    end_run(settings, "run", "FAILED")
+    assert [client(settings).get_run(name).info.status for name in (first, other)] == ["FINISHED"] * 2
 
 
 def test_params_may_change_and_lost_points_are_added(settings: Settings) -> None:

@@ -76,10 +76,8 @@ def _measure(airflow: Airflow, settings: Settings, dag: str, parameters: dict[st
     whole = airflow.run_times(run_id, dag)
     tasks = {task: _span(times) for task, times in airflow.task_times(run_id, dag).items() if all(times)}
     store = Store(settings.artifacts, settings.home / "cache")
-    work = {}
-    for task in tasks if dag != PEER else ():
-        if artifact := airflow.artifact(run_id, task):
-            work[task] = Span(*store.made(store.open(artifact["uri"])))
+    artifacts = airflow.artifacts(run_id, dag) if dag != PEER else {}
+    work = {task: Span(*store.made(store.open(artifact["uri"]))) for task, artifact in artifacts.items()}
     return Measured(_span(whole), tasks, work)
 
 

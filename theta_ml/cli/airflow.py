@@ -16,7 +16,10 @@ FINISHED = {"success", "failed"}
 
 @dataclass(frozen=True)
 class Run:
-    """A run of the DAG as it stands: `tasks` maps each task to its state, None before it is scheduled."""
+    """A run of the DAG as it stands: `tasks` maps each task to its state, None before it is scheduled.
+
+    An instance of a mapped task is called TASK[NAME], with the name that Airflow shows (a recipe's), else its number.
+    """
 
     run_id: str
     state: str
@@ -50,7 +53,7 @@ class Airflow:
 
     def run(self, run_id: str, dag: str = DAG) -> Run:
         state = self._ask("GET", _place(run_id, dag))["state"]
-        return Run(run_id, state, {each["task_id"]: each["state"] for each in self._instances(run_id, dag)})
+        return Run(run_id, state, {name: each["state"] for name, each in self._instances(run_id, dag).items()})
 
     def run_times(self, run_id: str, dag: str = DAG) -> tuple[str, str]:
         """ISO instants at which the run was asked for and ended."""
@@ -60,25 +63,38 @@ class Airflow:
     def task_times(self, run_id: str, dag: str = DAG) -> dict[str, tuple[str, str]]:
         """ISO instants of start and end of each task that ran."""
         return {
-            each["task_id"]: (each["start_date"], each["end_date"])
-            for each in self._instances(run_id, dag)
+            name: (each["start_date"], each["end_date"])
+            for name, each in self._instances(run_id, dag).items()
             if each["state"] in ("success", "failed")
         }
 
-    def artifact(self, run_id: str, task: str) -> dict[str, str] | None:
-        """What the task handed on, `{"uri", "key"}`; None where it did not."""
-        entries = self._ask("GET", f"{_place(run_id, DAG)}/taskInstances/{task}/xcomEntries")["xcom_entries"]
-        if not entries:
-            return None
-        value = self._ask("GET", f"{_place(run_id, DAG)}/taskInstances/{task}/xcomEntries/return_value")["value"]
-        return dict(value) if isinstance(value, dict) else dict(json.loads(value))
+    def artifacts(self, run_id: str, dag: str = DAG) -> dict[str, dict[str, str]]:
+        """What each stage handed on, `{"uri", "key"}`."""
+        found = {}
+        for name, each in self._instances(run_id, dag).items():
+            place = f"{_place(run_id, dag)}/taskInstances/{each['task_id']}/xcomEntries"
+            which = {"map_index": each["map_index"]}
+            entries = self._ask("GET", place, params=which)["xcom_entries"]
+            if any(entry["key"] == "return_value" for entry in entries):
+                value = self._ask("GET", f"{place}/return_value", params=which)["value"]
+                found[name] = json.loads(value) if isinstance(value, str) else value
+        return {name: value for name, value in found.items() if isinstance(value, dict)}
 
     def page(self, run_id: str) -> str:
         """Address of the run in Airflow's UI."""
         return f"{self.url}/dags/{DAG}/runs/{quote(run_id, safe='')}"
 
-    def _instances(self, run_id: str, dag: str) -> list[dict[str, Any]]:
-        return list(self._ask("GET", f"{_place(run_id, dag)}/taskInstances")["task_instances"])
+    def _instances(self, run_id: str, dag: str) -> dict[str, dict[str, Any]]:
+        """Task instances by name."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self._ask("GET", f"{_place(run_id, dag)}/taskInstances", params={"offset": len(found), "limit": 100})
+            found += page["task_instances"]
+            if len(found) >= page["total_entries"] or not page["task_instances"]:
+                break
+        # One that has not begun has no name yet; its siblings of the same index have.
+        names = {each["map_index"]: each["rendered_map_index"] for each in found if each["rendered_map_index"]}
+        return {_name(each["task_id"], each["map_index"], names): each for each in found}
 
     def _ask(self, method: str, path: str, **arguments: Any) -> Any:
         try:
@@ -88,6 +104,10 @@ class Airflow:
         if response.is_error:
             raise click.ClickException(f"Airflow says no to {method} {path}: {response.status_code} {response.text}")
         return response.json()
+
+
+def _name(task: str, index: int, names: dict[int, str]) -> str:
+    return task if index < 0 else f"{task}[{names.get(index, index)}]"
 
 
 def _place(run_id: str, dag: str) -> str:

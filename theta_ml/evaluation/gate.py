@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from theta_ml.evaluation.evaluate import EvaluationReport
 from theta_ml.evaluation.holm import holm
+from theta_ml.evaluation.selection import Selection
 from theta_ml.evaluation.sentence import sentence
 from theta_ml.evaluation.thresholds import Thresholds
 from theta_ml.evaluation.verdict import Check, Verdict
@@ -40,6 +41,7 @@ class Evidence:
     validation: "ValidationReport | None" = None
     drift: "DriftReport | None" = None
     preflight: Preflight | None = None
+    selection: Selection | None = None
     evaluation: EvaluationReport | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
 
@@ -61,9 +63,19 @@ def gate(evidence: Evidence) -> Verdict:
         yes = "bootstrap" if evidence.champion_version is None else "promoted"
         decision, reasons = (yes if _all(rest) else "rejected"), rest
     failed = [check for check in reasons if not check.passed]
-    text = sentence(decision, failed, evidence.month, evidence.evaluation, evidence.thresholds.min_effect)
-    checks = [*data, *rest, time]
-    return Verdict(evidence.month, decision, text, checks, champion_before=evidence.champion_version)
+    text = sentence(
+        decision, failed, evidence.month, evidence.evaluation, evidence.thresholds.min_effect, evidence.selection
+    )
+    chosen = evidence.selection
+    return Verdict(
+        evidence.month,
+        decision,
+        text,
+        checks=[*data, *rest, time],
+        champion_before=evidence.champion_version,
+        recipe=chosen.recipe if chosen else None,
+        candidates=chosen.candidates if chosen else [],
+    )
 
 
 def _all(checks: Iterable[Check]) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from theta_ml.evaluation.conversations import draw, held_out
+from theta_ml.evaluation.selection import Candidate, Selection
 from theta_ml.landing.snapshot import read_months
 from theta_ml.stage import SELECT, Inputs, Stage, StageFailed, Work
 from theta_ml.store import Artifact
@@ -32,33 +33,6 @@ class SelectSpec:
     def __post_init__(self) -> None:
         if self.max_conversations < 2:
             raise ValueError(f"max_conversations is {self.max_conversations}; a choice needs hundreds")
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One training of the run."""
-
-    recipe: str
-    uri: str
-    key: str
-    parameters: int
-    bits_per_byte: float | None
-    """Of assistant text; None where it was the only candidate, or its losses are not finite."""
-
-
-@dataclass(frozen=True)
-class Selection:
-    """As an input of another stage it brings the winner along, and what that was made from (`Inputs.open`)."""
-
-    month: str
-    conversations: int
-    """Validation conversations that were scored; none where there was one candidate."""
-    candidates: list[Candidate]
-    recipe: str
-    """The winner's."""
-    train: str
-    """URI of the winner."""
-    sentence: str
 
 
 def select(spec: SelectSpec, inputs: Inputs, work: Work) -> Selection:

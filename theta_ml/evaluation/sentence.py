@@ -1,25 +1,44 @@
 """One plain sentence for a verdict, with its numbers."""
 
 from theta_ml.evaluation.evaluate import EvaluationReport
+from theta_ml.evaluation.selection import Selection
 from theta_ml.evaluation.verdict import Check
 
 _MINUS = "−"
 
 
-def sentence(decision: str, failed: list[Check], month: str, report: EvaluationReport | None, min_effect: float) -> str:
+def sentence(
+    decision: str,
+    failed: list[Check],
+    month: str,
+    report: EvaluationReport | None,
+    min_effect: float,
+    selection: Selection | None = None,
+) -> str:
     """For example "Promoted: 2.41 bits per byte on 122 test conversations against 2.79 of version 1; …".
 
     `failed` are the checks that made the decision a no.
     """
+    return f"{decision.capitalize()}{_reasons(decision, failed, month, report, min_effect)}{_recipe(selection)}."
+
+
+def _reasons(decision: str, failed: list[Check], month: str, report: EvaluationReport | None, min_effect: float) -> str:
     if decision == "blocked":
-        return f"Blocked: {_faults(failed)}."
+        return f": {_faults(failed)}"
     if decision == "rejected":
-        return _rejected(failed, report, min_effect)
+        return f": {_rejected(failed, report, min_effect)}"
     if decision == "evaluated":
-        return f"Evaluated, not promoted: {_too_old(failed[0], month)}{_aside(report)}."
+        return f", not promoted: {_too_old(failed[0], month)}{_aside(report)}"
     assert report is not None, "the gate promotes nothing that was not evaluated"
     first = "" if decision == "promoted" else "; the first champion, as asked for"
-    return f"{decision.capitalize()}: {_scores(report)}{_difference(report, min_effect)}{first}."
+    return f": {_scores(report)}{_difference(report, min_effect)}{first}"
+
+
+def _recipe(selection: Selection | None) -> str:
+    """Where there was a choice."""
+    if selection is None or len(selection.candidates) < 2:
+        return ""
+    return f"; recipe {selection.recipe}, the best of {len(selection.candidates)}"
 
 
 def _too_old(time: Check, month: str) -> str:
@@ -33,10 +52,10 @@ def _aside(report: EvaluationReport | None) -> str:
 
 def _rejected(failed: list[Check], report: EvaluationReport | None, min_effect: float) -> str:
     if report is None or report.candidate_bpb is None:
-        return f"Rejected: {_faults(failed)}."
+        return _faults(failed)
     measured = f"{_scores(report)}{_difference(report, min_effect)}"
     others = [check for check in failed if check.name != "difference, upper end" or check.value is None]
-    return f"Rejected: {measured}{'; ' if others else ''}{_faults(others)}."
+    return f"{measured}{'; ' if others else ''}{_faults(others)}"
 
 
 def _scores(report: EvaluationReport) -> str:

@@ -1,6 +1,8 @@
 """A verdict: every number the gate looked at, its threshold, pass or fail, and one plain sentence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from theta_ml.evaluation.selection import Candidate
 
 
 @dataclass(frozen=True)
@@ -29,3 +31,9 @@ class Verdict:
     champion_mlflow_run_id: str | None = None
     comparison_url: str | None = None
     """MLflow's page that shows candidate and champion side by side; the candidate's own where there is no champion."""
+    recipe: str | None = None
+    """The candidate's; None where nothing was trained."""
+    candidates: list[Candidate] = field(default_factory=list)
+    """Whom it was chosen from, itself included."""
+    candidates_url: str | None = None
+    """MLflow's page that shows them side by side, where there are several."""

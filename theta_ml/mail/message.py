@@ -44,10 +44,12 @@ def thread(sender: str, run_id: str) -> str:
     return f"<theta.run.{_digest(run_id)}@{_domain(sender)}>"
 
 
-def airflow_run(airflow: str, run_id: str, task: str | None = None) -> str:
-    """Airflow's page of the run, or of one of its tasks."""
+def airflow_run(airflow: str, run_id: str, task: str | None = None, number: int | None = None) -> str:
+    """Airflow's page of the run, or of one of its tasks; of a mapped one, of its instance `number`."""
     page = f"{airflow}/dags/{DAG}/runs/{quote(run_id, safe='')}"
-    return f"{page}/tasks/{quote(task, safe='')}" if task else page
+    if task is None:
+        return page
+    return f"{page}/tasks/{quote(task, safe='')}{'' if number is None else f'/mapped/{number}'}"
 
 
 def templates(package: str, **filters: Callable[..., str]) -> Environment:

@@ -1,6 +1,7 @@
 """Stage `notify`: one mail where a person is needed, none where not."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 from theta_ml.evaluation.verdict import Verdict
 from theta_ml.mail.message import Link, airflow_run
@@ -31,7 +32,21 @@ class NotifySpec:
     month: str
     """Month of the run."""
     failed: str = ""
-    """Names of the tasks that failed, separated by commas."""
+    """Names of the tasks that failed, separated by commas; of one with an instance for each recipe, as TASK[NUMBER]."""
+    recipes: str = ""
+    """Names of the run's recipes in that order, separated by commas."""
+
+
+@dataclass(frozen=True)
+class FailedTask:
+    """A task, or the instance of it that belongs to one of the run's candidates."""
+
+    task: str
+    number: int | None
+    recipe: str
+
+    def __str__(self) -> str:
+        return f"{self.task} of {self.recipe}" if self.recipe else self.task
 
 
 @dataclass(frozen=True)
@@ -46,9 +61,11 @@ class Notice:
 
 
 def notify(spec: NotifySpec, inputs: Inputs, work: Work) -> Notice:
-    failed = [task.strip() for task in spec.failed.split(",") if task.strip()]
+    failed = failed_tasks(spec.failed, spec.recipes)
     verdict = inputs.optional("decide", Verdict)
-    if failed:
+    if failed and verdict and all(task.recipe for task in failed):
+        letter = _fewer(failed, verdict, work)
+    elif failed:
         letter = _failure(spec, failed, verdict, work)
     elif verdict is None:
         raise StageFailed(
@@ -60,6 +77,19 @@ def notify(spec: NotifySpec, inputs: Inputs, work: Work) -> Notice:
     else:
         letter = _no(verdict, work)
     return _post(letter, work)
+
+
+def failed_tasks(failed: str, recipes: str) -> list[FailedTask]:
+    """What `NotifySpec` says, taken apart."""
+    names = recipes.split(",")
+    found = []
+    for text in filter(None, map(str.strip, failed.split(","))):
+        task, _, number = text.removesuffix("]").partition("[")
+        if number:
+            found.append(FailedTask(task, int(number), dict(enumerate(names)).get(int(number), "")))
+        else:
+            found.append(FailedTask(task, None, ""))
+    return found
 
 
 def _send_what_waits(work: Work) -> None:
@@ -89,18 +119,32 @@ def _no(verdict: Verdict, work: Work) -> Letter:
     if verdict.comparison_url:
         title = "Candidate and champion in MLflow" if verdict.champion_mlflow_run_id else "The run in MLflow"
         links.append(Link(title, verdict.comparison_url))
+    if verdict.candidates_url:
+        links.append(Link("The candidates in MLflow", verdict.candidates_url))
     champion = verdict.champion_before
     return Letter(verdict.month, verdict.decision, verdict.sentence, work.run_id, champion, verdict.checks, links)
 
 
-def _failure(spec: NotifySpec, failed: list[str], verdict: Verdict | None, work: Work) -> Letter:
+def _fewer(failed: list[FailedTask], verdict: Verdict, work: Work) -> Letter:
+    """The run decided, on fewer candidates than it was asked for."""
+    tasks = ", ".join(map(str, failed))
+    letter = _no(verdict, work)
+    sentence = f"{letter.sentence} Not among the candidates: what stopped in {tasks}; the task's log says why."
+    return replace(letter, sentence=sentence, links=[*_task_links(failed, work), *letter.links])
+
+
+def _failure(spec: NotifySpec, failed: list[FailedTask], verdict: Verdict | None, work: Work) -> Letter:
     """Also writes the ledger's row, unless the run has decided all the same."""
-    tasks = ", ".join(failed)
+    tasks = ", ".join(map(str, failed))
     sentence = f"Failed: the run of {spec.month} stopped in {tasks}; the task's log says why."
-    champion = _record(spec.month, sentence, failed, work)
-    links = [Link(f"{task} in Airflow", airflow_run(work.settings.airflow, work.run_id, task)) for task in failed]
-    links.append(Link("The run in Airflow", airflow_run(work.settings.airflow, work.run_id)))
+    champion = _record(spec.month, sentence, list(map(str, failed)), work)
+    links = [*_task_links(failed, work), Link("The run in Airflow", airflow_run(work.settings.airflow, work.run_id))]
     return Letter(spec.month, "failed", sentence, work.run_id, champion, verdict.checks if verdict else [], links)
+
+
+def _task_links(failed: list[FailedTask], work: Work) -> list[Link]:
+    page = partial(airflow_run, work.settings.airflow, work.run_id)
+    return [Link(f"{task} in Airflow", page(task.task, task.number)) for task in failed]
 
 
 def _record(month: str, sentence: str, failed: list[str], work: Work) -> int | None:

@@ -10,12 +10,19 @@ from pydantic import TypeAdapter
 
 from theta_ml.champion import Champion
 from theta_ml.evaluation.gate import gate
+from theta_ml.evaluation.selection import Selection
 from theta_ml.evaluation.thresholds import Thresholds
 from theta_ml.evaluation.verdict import Verdict
 from theta_ml.registry.champion import model_version
 from theta_ml.registry.evidence import gather, numbers
 from theta_ml.registry.ledger import CROWNING, decision_of, open_ledger
-from theta_ml.registry.publish import comparison_url, publish_evidence, publish_verdict, register_candidate
+from theta_ml.registry.publish import (
+    comparison_url,
+    publish_candidates,
+    publish_evidence,
+    publish_verdict,
+    register_candidate,
+)
 from theta_ml.registry.settle import settle, verdict_of
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, Stage, StageFailed, Work
@@ -81,13 +88,16 @@ def _publish(spec: DecideSpec, inputs: Inputs, work: Work, verdict: Verdict) -> 
     candidate = None
     if "train" in inputs:
         candidate = register_candidate(settings, run, inputs.artifact("train"), spec.month)
+    selection = inputs.optional("select", Selection)
+    candidates = publish_candidates(settings, work.run_id, spec.month, selection, work.store) if selection else []
     champion_run = str(model_version(settings, spec.champion.version).run_id) if spec.champion else None
     verdict = replace(
         verdict,
         candidate_version=candidate,
         mlflow_run_id=run,
         champion_mlflow_run_id=champion_run,
-        comparison_url=comparison_url(settings, run, champion_run),
+        comparison_url=comparison_url(settings, run, *([champion_run] if champion_run else [])),
+        candidates_url=comparison_url(settings, *candidates) if len(candidates) > 1 else None,
     )
     publish_verdict(settings, run, verdict)
     return verdict

@@ -1,11 +1,17 @@
 """What the stages found, gathered from their artifacts."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from theta_ml.evaluation.evaluate import EvaluationReport
 from theta_ml.evaluation.gate import Evidence, Preflight
+from theta_ml.evaluation.selection import Candidate, Selection
 from theta_ml.stage import Inputs
+from theta_ml.store import Artifact
+from theta_ml.training.recipe import Recipe
 
 HEADLINE = (
     "conversations",
@@ -34,6 +40,7 @@ def gather(inputs: Inputs, **rest: Any) -> Evidence:
         validation=inputs.optional("validate", ValidationReport),
         drift=inputs.optional("drift", DriftReport),
         preflight=inputs.optional("preflight", Preflight),
+        selection=inputs.optional("select", Selection),
         evaluation=inputs.optional("evaluate", EvaluationReport),
         **rest,
     )
@@ -50,6 +57,36 @@ def params(inputs: Inputs) -> dict[str, str | float]:
         for part in ("spec", "value"):
             found |= dict(_scalars(stage, artifact.document[part]))
     return found
+
+
+def candidate_params(train: Artifact) -> dict[str, str | float]:
+    """What tells one candidate from another: its recipe, and each hyper-parameter as it trained with, whoever chose
+    it."""
+    spec = train.document["spec"]
+    recipe = TypeAdapter(Recipe).validate_python(spec["recipe"])
+    preset = recipe.preset_of(spec["preset"])
+    told = {name: spec[name] for name in ("epochs", "max_steps", "rate", "seed") if spec[name] is not None}
+    parts: dict[str, dict[str, Any]] = {
+        "corpus": recipe.corpus.chosen(),
+        "adapters": asdict(recipe.adapters) if recipe.adapters else {},
+        "hyper": {**asdict(preset.hyper), **told},
+    }
+    found = {"recipe": recipe.name, "method": recipe.method, "preset": preset.name, "base": recipe.base}
+    found |= {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
+    found["start"] = train.document["value"]["start"]
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def candidate_metrics(candidate: Candidate, train: Artifact) -> dict[str, float | int | None]:
+    """What is left of a candidate's curves at their end, and what `select` measured."""
+    model = train.document["value"]
+    return {
+        "validation_bits_per_byte": candidate.bits_per_byte,
+        "best_validation_loss": model["validation_loss"],
+        "last_train_loss": model["train_loss"],
+        "best_step": model["best_step"],
+        "parameters": candidate.parameters,
+    }
 
 
 def _scalars(stage: str, values: dict[str, Any]) -> Iterator[tuple[str, str | float]]:

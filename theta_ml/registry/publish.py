@@ -14,13 +14,23 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from theta_ml.evaluation.selection import Selection
 from theta_ml.evaluation.verdict import Verdict
 from theta_ml.registry.champion import CHALLENGER, KEY, MONTH, URI, registered_model
-from theta_ml.registry.evidence import HEADLINE, params
+from theta_ml.registry.evidence import HEADLINE, candidate_metrics, candidate_params, params
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, StageFailed
-from theta_ml.store import DOCUMENT, Artifact
-from theta_ml.tracking import client, log_metrics, log_params, mlflow_answers, replay
+from theta_ml.store import DOCUMENT, Artifact, Store
+from theta_ml.tracking import (
+    candidate_run,
+    client,
+    end_candidate,
+    log_metrics,
+    log_params,
+    mlflow_answers,
+    replay,
+    set_tags,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -46,6 +56,22 @@ def publish_evidence(settings: Settings, mlflow_run: str, inputs: Inputs) -> Non
             _collect(stage, artifact, Path(folder))
         with mlflow_answers():
             client(settings).log_artifacts(mlflow_run, folder)
+
+
+def publish_candidates(settings: Settings, run_id: str, month: str, selection: Selection, store: Store) -> list[str]:
+    """Each candidate's parameters, curves and final numbers, in a run of its own; those runs, in the same order."""
+    runs = []
+    for candidate in selection.candidates:
+        mlflow_run = candidate_run(settings, run_id, month, candidate.recipe)
+        train = store.open(candidate.uri)
+        log_params(settings, mlflow_run, candidate_params(train))
+        set_tags(settings, mlflow_run, {KEY: train.key, "theta.chosen": candidate.uri == selection.train})
+        _publish_history(settings, mlflow_run, train)
+        last = train.document["value"].get("steps", 0)
+        replay(settings, mlflow_run, [{"step": last, **candidate_metrics(candidate, train)}])
+        end_candidate(settings, mlflow_run)
+        runs.append(mlflow_run)
+    return runs
 
 
 def publish_verdict(settings: Settings, mlflow_run: str, verdict: Verdict) -> None:
@@ -76,16 +102,15 @@ def register_candidate(settings: Settings, mlflow_run: str, train: Artifact, mon
     return int(found.version)
 
 
-def comparison_url(settings: Settings, candidate_run: str, champion_run: str | None) -> str | None:
-    """MLflow's page that shows both runs side by side, or the candidate's own; None where the server has no pages."""
+def comparison_url(settings: Settings, *mlflow_runs: str) -> str | None:
+    """MLflow's page that shows these runs side by side, or the only one; None where the server has no pages."""
     base = settings.require_mlflow().rstrip("/")
     if not base.startswith("http"):
         return None
-    experiment = _experiment(settings, candidate_run)
-    if champion_run is None:
-        return f"{base}/#/experiments/{experiment}/runs/{candidate_run}"
-    experiments = sorted({experiment, _experiment(settings, champion_run)})
-    runs = quote(json.dumps([candidate_run, champion_run], separators=(",", ":")))
+    experiments = sorted({_experiment(settings, run) for run in mlflow_runs})
+    if len(mlflow_runs) == 1:
+        return f"{base}/#/experiments/{experiments[0]}/runs/{mlflow_runs[0]}"
+    runs = quote(json.dumps(mlflow_runs, separators=(",", ":")))
     return f"{base}/#/compare-runs?runs={runs}&experiments={quote(json.dumps(experiments, separators=(',', ':')))}"
 
 

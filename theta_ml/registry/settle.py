@@ -7,6 +7,7 @@ is an alias (or a tag) without its row; running the stage again writes the row.
 
 import psycopg
 
+from theta_ml.evaluation.selection import Candidate
 from theta_ml.evaluation.verdict import Check, Verdict
 from theta_ml.month import Month
 from theta_ml.registry.champion import CHALLENGER, CHAMPION, at_version, current, registered_model
@@ -62,6 +63,9 @@ def verdict_of(entry: Entry) -> Verdict:
         mlflow_run_id=evidence["mlflow_run_id"],
         champion_mlflow_run_id=evidence["champion_mlflow_run_id"],
         comparison_url=evidence["comparison_url"],
+        recipe=evidence.get("recipe"),
+        candidates=[Candidate(**candidate) for candidate in evidence.get("candidates", [])],
+        candidates_url=evidence.get("candidates_url"),
     )
 
 
@@ -72,6 +76,9 @@ def _entry(verdict: Verdict, numbers: Numbers, run_id: str, actor: str) -> Entry
         "mlflow_run_id": verdict.mlflow_run_id,
         "champion_mlflow_run_id": verdict.champion_mlflow_run_id,
         "comparison_url": verdict.comparison_url,
+        "recipe": verdict.recipe,
+        "candidates": [vars(candidate) for candidate in verdict.candidates],
+        "candidates_url": verdict.candidates_url,
     }
     return Entry(
         run_id=run_id,
