@@ -2,7 +2,8 @@
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, Param, TriggerRule, task, task_group
+from airflow.sdk import DAG, Param, TriggerRule, get_current_context, task, task_group
+from theta_airflow.recipes import known_recipes
 from theta_airflow.stage_operator import StageOperator
 
 from theta_ml.month import MONTH_PATTERN
@@ -10,7 +11,9 @@ from theta_ml.month import MONTH_PATTERN
 PARAMS = {
     "month": Param("2026-01", type="string", pattern=MONTH_PATTERN, title="Month", description="YYYY-MM"),
     "preset": Param("tiny", enum=["tiny", "base"], description="Size and hyper-parameters of the model"),
-    "recipe": Param("continue", type="string", description="Whose hyper-parameters are searched"),
+    "recipe": Param(
+        "continue", type="string", examples=known_recipes(), description="Whose hyper-parameters are searched"
+    ),
     "sampler": Param("tpe", enum=["grid", "random", "tpe"], description="Who chooses the next trial"),
     "pruner": Param("median", enum=["median", "hyperband", "none"], description="Who ends a trial early"),
     "minutes": Param(10, type="number", exclusiveMinimum=0, description="Training time of all trials together"),
@@ -36,16 +39,20 @@ with DAG(
     study = StageOperator(stage="study", takes=["prepare"], values=chosen | search, pool="gpu")
 
     @task
-    def slots(params: dict[str, int]) -> list[int]:
+    def slots() -> list[int]:
         """One for each trial there may be; those that come after the budget is spent are skipped, and say so."""
-        return list(range(params["trials"]))
+        return list(range(get_current_context()["params"]["trials"]))
 
-    @task_group
-    def tune(slot: int) -> None:
-        StageOperator(stage="trial", takes=["prepare", "study"], values={"slot": slot}, pool="gpu")
+    @task_group(prefix_group_id=False)
+    def one(slot: int) -> None:
+        """One at a time: who chooses a trial looks at those before it."""
+        StageOperator(
+            stage="trial", takes=["prepare", "study"], values={"slot": slot}, pool="gpu",
+            max_active_tis_per_dagrun=1, map_index_template="{{ task.values.slot }}",
+        )  # fmt: skip
 
-    # Trials are skipped in every study; what was not prepared is skipped here too, with the reason.
+    # Trials are skipped where the budget is spent; where the data was not fit, all is, and this too, with the reason.
     winner = StageOperator(stage="winner", takes=["prepare", "study"], trigger_rule=TriggerRule.NONE_FAILED)
 
     snapshot >> checks >> prepare >> study >> (numbers := slots())
-    tune.expand(slot=numbers) >> winner
+    one.expand(slot=numbers) >> winner

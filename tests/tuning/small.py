@@ -8,6 +8,7 @@ import pytest
 
 from tests.corpus.snapshots import conversations, passed_checks, write_snapshot
 from theta_ml.corpus import prepare
+from theta_ml.corpus.spec import PrepareSpec
 from theta_ml.events import Events
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, parse_spec, run_stage
@@ -35,10 +36,10 @@ class Home:
     def __init__(self, path: Path, database_url: str, mlflow_uri: str | None = None) -> None:
         self.settings = Settings(home=path, database_url=database_url, mlflow_tracking_uri=mlflow_uri)  # type: ignore[arg-type]
         self.store = Store(self.settings.artifacts, path / "cache")
-        snapshot = write_snapshot(self.store, {MONTH: conversations(MONTH, 300)})
+        snapshot = write_snapshot(self.store, {MONTH: conversations(MONTH, 200)})
         with Events("prepare") as events:
             inputs = [snapshot, *passed_checks(self.store)]
-            self.corpus = run_stage(prepare.STAGE, prepare.PrepareSpec(MONTH), inputs, "t", self.settings, events).uri
+            self.corpus = run_stage(prepare.STAGE, PrepareSpec(MONTH, datasets="none"), inputs, "t", self.settings, events).uri
 
     def study(self, run_id: str = "run", **values: Any) -> str:
         """URI of the study with these parameters."""

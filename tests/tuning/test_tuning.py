@@ -1,5 +1,6 @@
 """A study from its first trial to its recipe, with what may come between, in a real Postgres."""
 
+import json
 import os
 import signal
 import subprocess
@@ -56,7 +57,7 @@ def test_a_better_point_becomes_a_recipe_and_none_is_overwritten(home: Home) -> 
     found = find_winner(tuning)
     assert found.loss is not None and found.default_loss is not None
     assert found.loss < found.default_loss
-    assert found.loss == min(trial.value for trial in study.trials if trial.state.name == "COMPLETE")
+    assert found.loss == study.best_value
     recipe = read_recipe(Path(found.file))
     assert recipe == find_recipe("tuned-2026-02")
     assert recipe.hyper["rate_scratch"] == pytest.approx(found.params["rate"], rel=1e-3)
@@ -103,8 +104,11 @@ def test_a_trial_that_was_cut_short_goes_on_from_its_checkpoint(home: Home, how:
     assert trials[1].params == trials[0].params == tuning.study().user_attrs["default"]
     assert result.number == 1
     assert not folder.exists()
-    steps = [line["step"] for line in __import__("json").loads(trials[1].user_attrs["history"])]
-    assert steps == sorted(set(steps))  # one curve, without a seam
+    history = json.loads(trials[1].user_attrs["history"])
+    steps = [line["step"] for line in history if "train_loss" in line]
+    assert steps == list(range(1, 61))  # one curve, without a seam
+    reports = [line["validation_loss"] for line in history if "validation_loss" in line]
+    assert list(trials[1].intermediate_values.values()) == reports
 
 
 def _await_checkpoint(folder: Path, step: int, process: "subprocess.Popen[bytes]") -> None:

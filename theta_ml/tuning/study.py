@@ -1,8 +1,11 @@
 """Stage `study`: a study in Postgres with its first trial, the recipe as it is, waiting; or the one begun before."""
 
 import json
+import math
 import shutil
+import statistics
 from dataclasses import asdict
+from itertools import pairwise
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,7 @@ from theta_ml.settings import Settings, SettingsError
 from theta_ml.stage import Inputs, Stage, StageFailed, StageRetry, Work
 from theta_ml.training.lock import training_lock
 from theta_ml.tuning.budget import Budget, share_out
-from theta_ml.tuning.candidate import Candidate
+from theta_ml.tuning.candidate import Candidate, Ready
 from theta_ml.tuning.runs import mirror
 from theta_ml.tuning.space import Space
 from theta_ml.tuning.spec import Study, StudySpec
@@ -24,8 +27,9 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
 
-RUN, BUDGET, DEFAULT, START, RATE_OF_START = "run", "budget", "default", "start", "rate"
-"""User attributes of a study: who began it, its budget, its first point, and where its trials start."""
+RUN, BUDGET, DEFAULT, START, PEAK, RATE_FIELD = "run", "budget", "default", "start", "peak", "rate_field"
+"""User attributes of a study: who began it, its budget, its first point, where its trials start, that start's peak
+rate, and the field of Hyper that holds it."""
 STARTUP_TRIALS = 4
 """Drawn by chance before the Bayesian sampler, and before the median pruner, has its say."""
 SPEED_STEPS = 8
@@ -85,41 +89,48 @@ def _next_name(storage: Any, title: str) -> str:
 
 
 def _begin(storage: Any, name: str, candidate: Candidate, work: Work) -> None:
-    """Its attributes come last but one and its first trial last: a study without them is begun again."""
+    """Its budget comes last: a study without one is not found again."""
     import optuna
 
-    begun, budget = _measured(candidate, work)
-    space = candidate.space(begun.peak)
+    with training_lock(work.settings.home, work.run_id, work.key, work.events):
+        ready = candidate.ready()
+        rate, start = ready.start.peak, ready.start.name
+        space, budget = candidate.space(rate), _measured(candidate, ready, work)
     fresh = optuna.create_study(study_name=name, storage=storage, direction="minimize")
-    fresh.set_user_attr(RUN, work.run_id)
-    fresh.set_user_attr(START, begun.name)
-    fresh.set_user_attr(RATE_OF_START, begun.peak)
-    fresh.set_user_attr(DEFAULT, space.default)
-    fresh.enqueue_trial(space.default, skip_if_exists=True)
+    attributes = {RUN: work.run_id, START: start, RATE_FIELD: ready.start.rate, PEAK: rate, DEFAULT: space.default}
+    for attribute, value in attributes.items():
+        fresh.set_user_attr(attribute, value)
+    fresh.enqueue_trial(space.default)
     fresh.set_user_attr(BUDGET, asdict(budget))
     work.events.log(
         f"study {name}: {budget.seconds / 60:g} minutes of {candidate.spec.sampler} search over "
-        f"{', '.join(space.parameters)} from {begun.name}; "
-        f"{budget.steps(candidate.preset.hyper.rows_per_step)} steps a trial, about {budget.trial_seconds:.0f} s"
+        f"{', '.join(space.parameters)} from {start}; {budget.steps(candidate.preset.hyper.rows_per_step)} steps a "
+        f"trial, about {budget.trial_seconds:.0f} s"
     )
 
 
-def _measured(candidate: Candidate, work: Work) -> Any:
-    """A start, and the budget that the minutes come to at the speed measured from it."""
+def _measured(candidate: Candidate, ready: Ready, work: Work) -> Budget:
+    """What the minutes come to at the speed of some steps."""
     spec, hyper = candidate.spec, candidate.preset.hyper
-    with training_lock(work.settings.home, work.run_id, work.key, work.events):
-        begun = candidate.start()
-        folder = work.path.with_suffix(".speed")
-        few = hyper.changed({"max_steps": 2 * SPEED_STEPS, "validate_steps": SPEED_STEPS, "validation_rows": 1})
-        try:
-            speed = candidate.fit(begun, few, begun.peak, folder, Event(), [])
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    per_second = [line["tokens_per_second"] for line in speed.history if "tokens_per_second" in line][-1]
-    row_seconds = candidate.train.max_length / per_second
-    return begun, share_out(
-        spec.minutes, spec.trials, row_seconds, hyper.rows_per_step, candidate.scored_rows, candidate.most_rows
+    few = hyper.changed(
+        {
+            "max_steps": 2 * SPEED_STEPS,
+            "epochs": math.ceil(2 * SPEED_STEPS * hyper.rows_per_step / ready.rows) + 1,
+            "validate_steps": SPEED_STEPS,
+            "validation_rows": 1,
+            "checkpoint_seconds": 3600.0,
+        }
     )
+    folder = work.path.with_name(f"{work.path.name}.speed")
+    try:
+        history = candidate.fit(ready, few, ready.start.peak, folder, Event(), []).history
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    times = [line["time"] for line in history if "train_loss" in line and line["step"] > SPEED_STEPS]
+    step_seconds = statistics.median(later - earlier for earlier, later in pairwise(times))
+    scored = min(hyper.validation_rows, ready.method.validation.count)
+    most = min(hyper.epochs * ready.rows, hyper.max_steps * hyper.rows_per_step)
+    return share_out(spec.minutes, spec.trials, step_seconds / hyper.rows_per_step, hyper.rows_per_step, scored, most)
 
 
 def load_study(storage: Any, name: str, candidate: Candidate) -> "optuna.Study":
@@ -131,7 +142,7 @@ def load_study(storage: Any, name: str, candidate: Candidate) -> "optuna.Study":
     except KeyError:
         raise StageFailed(f"there is no study {name} in the database: run `theta tune` again") from None
     spec = candidate.spec
-    space = candidate.space(plain.user_attrs[RATE_OF_START])
+    space = candidate.space(plain.user_attrs[PEAK])
     # Each trial may be a process of its own: from one seed, all would draw the same first point.
     seed = spec.seed * 10_000 + len(plain.get_trials(deepcopy=False))
     return optuna.load_study(

@@ -31,7 +31,7 @@ from theta_ml.tuning.runs import HISTORY, LOSS
 from theta_ml.tuning.space import RATE
 from theta_ml.tuning.spec import Study, StudySpec, TrialResult
 from theta_ml.tuning.storage import MACHINE, again, open_storage
-from theta_ml.tuning.study import DEFAULT, RATE_OF_START, budget_of, load_study, told
+from theta_ml.tuning.study import DEFAULT, PEAK, budget_of, load_study, told
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -159,17 +159,17 @@ class Attempt:
         self.number = trial.number
         trial.set_user_attr(MACHINE, machine(self.tuning.settings))
         candidate, attributes = self.tuning.candidate, self.study.user_attrs
-        point = candidate.space(attributes[RATE_OF_START]).suggest(trial)
-        hyper = candidate.hyper(point, self.budget)
-        begun = candidate.start()
-        trial.set_user_attr(START, begun.name)
+        point = candidate.space(attributes[PEAK]).suggest(trial)
+        ready = candidate.ready()
+        hyper = candidate.hyper(point, self.budget, ready.rows)
+        trial.set_user_attr(START, ready.start.name)
         origin = optuna.storages.RetryHeartbeatStaleTrialCallback.retried_trial_number(self.study.trials[trial.number])
         folder = self.tuning.folder(trial.number if origin is None else origin)
         report = Report(self, trial, folder, hyper.validate_steps or hyper.max_steps, point == attributes[DEFAULT])
-        rate = point.get(RATE, attributes[RATE_OF_START])
+        rate = point.get(RATE, attributes[PEAK])
         try:
             with stop_on_signals() as stop:
-                fitted = candidate.fit(begun, hyper, rate, folder, stop, [report])
+                fitted = candidate.fit(ready, hyper, rate, folder, stop, [report])
         except optuna.TrialPruned as reason:
             trial.set_user_attr(NOTE, str(reason))
             shutil.rmtree(folder, ignore_errors=True)

@@ -16,7 +16,7 @@ from theta_ml.tuning.budget import spent_seconds
 from theta_ml.tuning.candidate import Candidate, hyper_of
 from theta_ml.tuning.space import RATE
 from theta_ml.tuning.spec import Winner
-from theta_ml.tuning.study import DEFAULT, START, budget_of, told
+from theta_ml.tuning.study import DEFAULT, RATE_FIELD, budget_of, told
 from theta_ml.tuning.trial import Tuning
 
 
@@ -142,7 +142,7 @@ def _tuned(tuning: Tuning, found: Winner, name: str) -> Recipe:
     recipe = candidate.spec.recipe
     changed = hyper_of(found.params, candidate.preset.hyper)
     if RATE in found.params:
-        changed |= {rate_field(recipe, study.user_attrs[START]): found.params[RATE]}
+        changed |= {study.user_attrs[RATE_FIELD]: found.params[RATE]}
     return replace(
         recipe,
         name=name,
@@ -150,13 +150,6 @@ def _tuned(tuning: Tuning, found: Winner, name: str) -> Recipe:
         preset=candidate.preset.name,
         hyper={**recipe.hyper, **{key: _short(value) for key, value in changed.items()}},
     )
-
-
-def rate_field(recipe: Recipe, start: str) -> str:
-    """Which of the hyper-parameters is the peak rate of this start."""
-    if recipe.start == "base":
-        return "rate_base"
-    return "rate_scratch" if start == "scratch" else "rate_champion"
 
 
 def _short(value: Any) -> Any:
