@@ -99,8 +99,9 @@ class Mails:
         return self._now() - self._said.get(kind, -self._every) >= self._every
 
     def _once(self, kind: str, title: str, sentence: str) -> None:
-        self._said[kind] = self._now()
-        self._post(self._news(kind, title, sentence))
+        if kind not in self._said:
+            self._said[kind] = self._now()
+            self._post(self._news(kind, title, sentence))
 
     def _again(self, kind: str, title: str, sentence: str) -> None:
         self._said[kind] = self._now()
