@@ -49,17 +49,20 @@ def method_of(
     """
     if recipe.method == "preference":
         return _preference(recipe, model, corpus, packed, store)
-    rows = {split: open_rows(packed, split, store) for split in ("train", "validation")}
+    train, validation = (open_rows(packed, split, store) for split in ("train", "validation"))
     if recipe.method == "distill":
         from theta_ml.training.methods.distill import TEACHER, DistillTrainer
 
-        return Method(DistillTrainer, **rows, extra={TEACHER: load_teacher(recipe, champion, corpus, store)})
-    return Method(ThetaTrainer, **rows)
+        extra = {TEACHER: load_teacher(recipe, champion, corpus, store)}
+        return Method(DistillTrainer, train, validation, extra)
+    return Method(ThetaTrainer, train, validation)
 
 
 def _preference(
     recipe: Recipe, model: "PreTrainedModel", corpus: PackedCorpus, packed: Artifact, store: Store
 ) -> Method:
+    from peft import PeftModel
+
     from theta_ml.corpus.pairs import find_pairs
     from theta_ml.training.methods.preference import REFERENCE, TOKENIZER, PairRows, PreferenceTrainer
 
@@ -72,7 +75,7 @@ def _preference(
             f"{FEWEST_PAIRS} are needed. A pair is two conversations that begin with the same words and were answered "
             f"differently, one rated 4 or better and one 2 or worse: gather more feedback, or widen window_months"
         )
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model  # new adapters change nothing yet
-    reference = copy.deepcopy(plain).requires_grad_(False).eval()
-    rows = (PairRows(pairs, corpus.max_length) for pairs in (train, validation))
-    return Method(PreferenceTrainer, *rows, extra={REFERENCE: reference, TOKENIZER: packed.path / "tokenizer"})
+    plain = model.get_base_model() if isinstance(model, PeftModel) else model  # new adapters change nothing yet
+    extra = {REFERENCE: copy.deepcopy(plain).requires_grad_(False).eval(), TOKENIZER: packed.path / "tokenizer"}
+    taught, held_out = (PairRows(pairs, corpus.max_length) for pairs in (train, validation))
+    return Method(PreferenceTrainer, taught, held_out, extra)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 import datasets
 import torch
 from transformers import AutoTokenizer
-from trl import DPOConfig, DPOTrainer
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
 
 from theta_ml.corpus.pairs import Pair
 from theta_ml.training.safe import SafeCheckpoints, Safety
@@ -52,12 +53,14 @@ class PreferenceTrainer(SafeCheckpoints, DPOTrainer):
     @classmethod
     def of(cls, work: "Fit", safety: Safety) -> Self:
         """Needs `work.extra[REFERENCE]` and `[TOKENIZER]`, and PairRows as rows."""
+        train, held_out = work.train, work.validation
+        assert isinstance(train, PairRows) and isinstance(held_out, PairRows)
         trainer = cls(
             model=work.model,
             ref_model=work.extra[REFERENCE],
-            args=arguments(work, safety, DPOConfig, beta=BETA, max_length=work.train.max_length),
-            train_dataset=work.train.dataset(),
-            eval_dataset=work.validation.dataset(),
+            args=arguments(work, safety, DPOConfig, beta=BETA, max_length=train.max_length),
+            train_dataset=train.dataset(),
+            eval_dataset=held_out.dataset(),
             processing_class=AutoTokenizer.from_pretrained(Path(work.extra[TOKENIZER]), local_files_only=True),
             callbacks=callbacks_of(work),
         )
