@@ -49,6 +49,16 @@ def test_the_key_follows_version_spec_and_inputs(tmp_path: Path) -> None:
     assert len(others | {first.key}) == 4
 
 
+def test_several_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    one, two = run(tmp_path), run(tmp_path, COUNT, "r1", 2)
+    several = replace(COUNT, function=lambda spec, inputs, work: Count(len(inputs.several("count"))))
+    found = {run(tmp_path, several, "r1", 1, *uris).key for uris in ([one.uri], [two.uri], [one.uri, two.uri])}
+    assert len(found) == 3
+    assert run(tmp_path, several, "r1", 1, one.uri, one.uri).key == run(tmp_path, several, "r1", 1, one.uri).key
+    with pytest.raises(StageFailed, match="2 artifacts of count were given"):
+        run(tmp_path, replace(COUNT, version=3), "r1", 1, one.uri, two.uri)
+
+
 def test_a_stage_with_effects_runs_again_for_each_run(tmp_path: Path) -> None:
     effects = replace(COUNT, effects=True)
     assert run(tmp_path, effects, "r1").key != run(tmp_path, effects, "r2").key

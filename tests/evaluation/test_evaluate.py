@@ -6,18 +6,13 @@ from typing import Any
 import pytest
 import torch
 
+from tests.evaluation.models import TEXTS, model, snapshot
 from tests.registry.pipeline import Pipeline
 from theta_ml.champion import Champion
 from theta_ml.corpus.tokenizer import ChatTokenizer, train_tokenizer
 from theta_ml.evaluation.evaluate import STAGE, EvaluateSpec
-from theta_ml.landing.parquet import SCHEMA, file_name
-from theta_ml.model import ThetaConfig, ThetaForCausalLM
-from theta_ml.month import Month
 from theta_ml.settings import Settings
 from theta_ml.stage import StageFailed, run_stage
-from theta_ml.store import Store
-
-TEXTS = ["how do I list files", "type ls and press enter", "my screen is black", "unplug it, then wait a moment – ☕"]
 
 
 @pytest.fixture(scope="module")
@@ -31,50 +26,6 @@ def pipeline(tmp_path: Path) -> Pipeline:
     return Pipeline(Settings(home=tmp_path))
 
 
-def _model(pipeline: Pipeline, tokenizer: ChatTokenizer, seed: int, weight: float | None = None) -> str:
-    """A training artifact with random weights; all of them `weight` where that is given."""
-    torch.manual_seed(seed)
-    config = ThetaConfig(
-        vocab_size=tokenizer.vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
-        num_attention_heads=2, max_position_embeddings=128,
-    )  # fmt: skip
-    model = ThetaForCausalLM(config)
-    if weight is not None:
-        for parameter in model.parameters():
-            torch.nn.init.constant_(parameter, weight)
-    uri = pipeline.make("train", {"steps": 1}, {"seed": seed, "weight": str(weight)})
-    folder = Store(pipeline.settings.artifacts, pipeline.settings.home).open(uri).path / "model"
-    model.save_pretrained(folder)
-    tokenizer.save(folder, 128)
-    return uri
-
-
-def _snapshot(pipeline: Pipeline, months: dict[str, int], split: str = "test") -> str:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    uri = pipeline.make("snapshot", {}, {"months": sorted(months.items()), "split": split})
-    folder = pipeline.store.open(uri).path
-    for month, count in months.items():
-        rows = [_row(month, number, split) for number in range(count)]
-        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / file_name(month))
-    return uri
-
-
-def _row(month: str, number: int, split: str) -> dict[str, Any]:
-    spoken = zip(("user", "assistant") * 2, TEXTS, strict=True)
-    messages = [{"role": role, "content": f"{text} {number}"} for role, text in spoken]
-    when = Month.parse(month).start
-    known = {
-        "occurred_at": when,
-        "source": ("irc", "help")[number % 2],
-        "language": None,
-        "topic": "files",
-        "split": split,
-    }
-    return {"conversation_id": f"{month}/{number}", "month": month, "messages": messages, **known}
-
-
 def _evaluate(pipeline: Pipeline, uris: list[str], champion: str | None) -> dict[str, Any]:
     named = Champion(4, "2026-01", "key", champion) if champion else None
     spec = EvaluateSpec("2026-02", named, resamples=1000)
@@ -84,9 +35,9 @@ def _evaluate(pipeline: Pipeline, uris: list[str], champion: str | None) -> dict
 
 
 def test_two_models_on_the_same_conversations(pipeline: Pipeline, tokenizer: ChatTokenizer) -> None:
-    snapshot = _snapshot(pipeline, {"2026-01": 30, "2026-02": 25})
-    candidate, champion = _model(pipeline, tokenizer, 1), _model(pipeline, tokenizer, 2, weight=0.7)
-    report = _evaluate(pipeline, [snapshot, candidate], champion)
+    frozen = snapshot(pipeline, {"2026-01": 30, "2026-02": 25})
+    candidate, champion = model(pipeline, tokenizer, 1), model(pipeline, tokenizer, 2, weight=0.7)
+    report = _evaluate(pipeline, [frozen, candidate], champion)
     assert (report["champion_version"], report["conversations"]) == (4, 55)
     assert report["months"] == {"2026-01": 30, "2026-02": 25}
     assert report["finite"]
@@ -98,33 +49,33 @@ def test_two_models_on_the_same_conversations(pipeline: Pipeline, tokenizer: Cha
     }  # fmt: skip
     assert all(0 < s["p_value"] <= 1 for s in report["slices"])
     assert report["smoke"][0]["prompt"] == "Hello! Who are you?"
-    assert _evaluate(pipeline, [snapshot, candidate], champion) == report
+    assert _evaluate(pipeline, [frozen, candidate], champion) == report
 
 
 def test_a_model_does_not_beat_itself(pipeline: Pipeline, tokenizer: ChatTokenizer) -> None:
-    model = _model(pipeline, tokenizer, 1)
-    report = _evaluate(pipeline, [_snapshot(pipeline, {"2026-02": 25}), model], model)
+    same = model(pipeline, tokenizer, 1)
+    report = _evaluate(pipeline, [snapshot(pipeline, {"2026-02": 25}), same], same)
     assert (report["difference"], report["interval_low"], report["interval_high"]) == (0, 0, 0)
 
 
 def test_the_first_has_nobody_to_compare_with(pipeline: Pipeline, tokenizer: ChatTokenizer) -> None:
-    report = _evaluate(pipeline, [_snapshot(pipeline, {"2026-02": 3}), _model(pipeline, tokenizer, 1)], None)
+    report = _evaluate(pipeline, [snapshot(pipeline, {"2026-02": 3}), model(pipeline, tokenizer, 1)], None)
     assert report["candidate_bpb"] > 0
     missing = ["champion_version", "champion_bpb", "difference", "interval_low", "interval_high"]
     assert [report[name] for name in missing] == [None] * 5
 
 
 def test_a_broken_model_has_no_numbers(pipeline: Pipeline, tokenizer: ChatTokenizer) -> None:
-    champion, broken = _model(pipeline, tokenizer, 1), _model(pipeline, tokenizer, 2, weight=float("nan"))
-    report = _evaluate(pipeline, [_snapshot(pipeline, {"2026-02": 25}), broken], champion)
+    champion, broken = model(pipeline, tokenizer, 1), model(pipeline, tokenizer, 2, weight=float("nan"))
+    report = _evaluate(pipeline, [snapshot(pipeline, {"2026-02": 25}), broken], champion)
     assert (report["finite"], report["candidate_bpb"], report["interval_high"]) == (False, None, None)
     assert report["perplexity"] is None
     assert (report["smoke"], report["smoke_passed"]) == ([], False)
 
 
 def test_what_cannot_be_compared_says_so(pipeline: Pipeline, tokenizer: ChatTokenizer) -> None:
-    model = _model(pipeline, tokenizer, 1)
+    same = model(pipeline, tokenizer, 1)
     with pytest.raises(StageFailed, match="no test conversation"):
-        _evaluate(pipeline, [_snapshot(pipeline, {"2026-02": 25}, split="train"), model], None)
+        _evaluate(pipeline, [snapshot(pipeline, {"2026-02": 25}, split="train"), same], None)
     with pytest.raises(StageFailed, match="champion version 4 is gone"):
-        _evaluate(pipeline, [_snapshot(pipeline, {"2026-02": 25}), model], pipeline.store.uri("train", "nowhere"))
+        _evaluate(pipeline, [snapshot(pipeline, {"2026-02": 25}), same], pipeline.store.uri("train", "nowhere"))

@@ -43,9 +43,17 @@ class Pipeline:
         self.store = Store(settings.artifacts, settings.home / "cache")
         self.events = Recorder()
 
-    def make(self, stage: str, value: Any, spec: Any = None, files: dict[str, str] | None = None) -> str:
-        """URI of an artifact as `stage` would have made it."""
-        document = {"stage": stage, "version": 1, "spec": spec or {}, "inputs": {}, "noun": "", "value": value}
+    def make(
+        self,
+        stage: str,
+        value: Any,
+        spec: Any = None,
+        files: dict[str, str] | None = None,
+        inputs: dict[str, str] | None = None,
+    ) -> str:
+        """URI of an artifact as `stage` would have made it, of the artifacts at `inputs`."""
+        keys = {name: uri.rpartition("/")[2] for name, uri in (inputs or {}).items()}
+        document = {"stage": stage, "version": 1, "spec": spec or {}, "inputs": keys, "noun": "", "value": value}
         key = hashlib.sha256(json.dumps([document, files], sort_keys=True).encode()).hexdigest()[:32]
         with self.store.writing(stage, key) as path:
             for name, text in (files or {}).items():
@@ -63,7 +71,7 @@ class Pipeline:
         }  # fmt: skip
         sentence = "Everything is as expected." if passed else "4 conversations have no assistant."
         validation = {"month": month, "passed": passed, "sentence": sentence, "checks": []}
-        drift = {"month": month, "reference_month": None, "outcome": "no_reference", "sentence": "The first month.",
+        drift: dict[str, Any] = {"month": month, "reference_month": None, "outcome": "no_reference", "sentence": "The first month.",
                  "share": None, "columns": []}  # fmt: skip
         page = {"report.html": "<html>"}
         return [
@@ -72,7 +80,9 @@ class Pipeline:
             self.make("drift", drift, {"month": month}, page),
         ]
 
-    def training(self, month: str, mark: str = "", recipe: str = "continue") -> str:
+    def training(
+        self, month: str, mark: str = "", recipe: str = "continue", inputs: dict[str, str] | None = None
+    ) -> str:
         value = {
             "month": month, "preset": "tiny", "start": "scratch", "parameters": 10, "epochs": 1, "steps": 10,
             "best_step": 10, "train_loss": 4.0, "validation_loss": 4.1, "tokens_per_second": 1.0, "device": "cpu",
@@ -83,7 +93,7 @@ class Pipeline:
             "epochs": None, "max_steps": None, "rate": None, "seed": 1, "mark": mark, "learning_rate": 5e-5,
         }  # fmt: skip
         files = {"model/config.json": json.dumps({"mark": mark}), "history.jsonl": "\n".join(map(json.dumps, HISTORY))}
-        return self.make("train", value, spec, files)
+        return self.make("train", value, spec, files, inputs)
 
     def selection(self, month: str, trained: dict[str, str], best: str) -> str:
         """Of candidates by recipe, each but the best with a larger number than the one before."""
@@ -141,7 +151,7 @@ class Pipeline:
 def _evaluation(month: str, champion: Champion | None, changes: dict[str, Any]) -> EvaluationReport:
     report = replace(GOOD, month=month)
     if champion is None:
-        nothing = dict.fromkeys(["champion_bpb", "difference", "interval_low", "interval_high"])
+        nothing: dict[str, Any] = dict.fromkeys(["champion_bpb", "difference", "interval_low", "interval_high"])
         report = replace(report, champion_version=None, champion_month=None, **nothing)
     else:
         report = replace(report, champion_version=champion.version, champion_month=champion.month)
