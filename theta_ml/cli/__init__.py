@@ -17,6 +17,7 @@ COMMANDS = {
     "data": ("theta_ml.corpus.commands:data", "What a corpus is made of: list, add, show, count."),
     "retrain": ("theta_ml.cli.retrain:retrain", "Retrain on a month, through Airflow."),
     "tune": ("theta_ml.cli.tune:tune", "Search hyper-parameters; the best become a recipe."),
+    "recipes": ("theta_ml.training.commands:recipes", "The ways there are of making a candidate."),
     "stage": ("theta_ml.cli.stage:stage", "Run one stage of the pipeline by hand."),
     "ledger": ("theta_ml.registry.commands:ledger", "What was decided for each run, and why."),
     "champion": ("theta_ml.registry.commands:champion", "Which model is, or was, in production."),
