@@ -78,7 +78,9 @@ def test_a_day_of_swinging_around_the_limit_is_no_flood(tmp_path: Path) -> None:
     events = {news.event for news in posted}  # the outbox takes one mail of a name
     assert len(events) <= 2 + 2 * 25
     assert {event.split()[0] for event in events} == {"started", "warm", "paused", "failed"}
-    ids = {compose(news, SUBJECT, settings).message_id for news in [one for one in posted if one.event == "started"][::70]}
+    ids = {
+        compose(news, SUBJECT, settings).message_id for news in [one for one in posted if one.event == "started"][::70]
+    }
     assert len(ids) == 1
 
 

@@ -120,11 +120,11 @@ def _gap_trend(curves: _Curves) -> _Sign:
 
 def _rise(curves: _Curves) -> _Sign:
     best = curves.validation[curves.best]
-    rise = curves.validation[-1] / max(best, 1e-9) - 1
+    rise, step = curves.validation[-1] / max(best, 1e-9) - 1, curves.steps[curves.best]
     return _Sign(
         strength=_ramp(rise, 0.01, 0.12),
         weight=0.7,
-        reason=f"the validation loss rose by {rise:.1%} since its best, {best:.2f} at step {curves.steps[curves.best]}",
+        reason=f"the validation loss rose by {rise:.1%} since its best, {best:.2f} at step {step:,}",
         recommendation="train for fewer epochs, or end earlier (`patience`)",
     )
 

@@ -9,7 +9,7 @@ from theta_ml.training.oversight.course import Line
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, TRAIN, VALIDATION = "#7d8590", "#3b82f6", "#e8710a"
+INK, TRAIN, VALIDATION = "#757a81", "#3b82f6", "#e8710a"
 """Middle tones: each can be read on white and on black, and by those who see no red or green."""
 WIDTH, HEIGHT, DPI = 7.2, 3.2, 130
 
@@ -43,7 +43,7 @@ def _curves(axes: "Axes", lines: list[Line], validations: list[Line]) -> None:
     axes.annotate(
         f"{best['validation_loss']:.2f}",
         (best["step"], best["validation_loss"]),
-        xytext=(0, -14), textcoords="offset points", ha="center", color=VALIDATION, fontsize=9,
+        xytext=(0, 8), textcoords="offset points", ha="center", color=VALIDATION, fontsize=9,
     )  # fmt: skip
 
 
