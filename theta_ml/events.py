@@ -44,6 +44,10 @@ class Events:
     def error(self, kind: str, message: str) -> None:
         self._emit("error", kind=kind, message=message)
 
+    def pass_on(self, event: dict[str, Any]) -> None:
+        """An event that another process of this stage wrote, as its line has it."""
+        self._emit(**event)
+
     def _emit(self, event: str, **fields: Any) -> None:
         with self._lock:
             if self._stream:

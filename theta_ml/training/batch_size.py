@@ -15,8 +15,10 @@ from accelerate.utils import find_executable_batch_size
 from transformers import PreTrainedModel
 
 from theta_ml.stage import StageFailed
-from theta_ml.training.hardware import autocast
-from theta_ml.training.resources import Load, Memory, estimate, forward_arguments
+from theta_ml.training.hardware import autocast, pick_device
+from theta_ml.training.presets import Hyper
+from theta_ml.training.processes import any_of_all, is_first, least_of_all
+from theta_ml.training.resources import Load, Memory, estimate, forward_arguments, room_for_one
 
 FILE = "batch_size.json"
 GIB = 1 << 30
@@ -30,6 +32,36 @@ class BatchSize:
     gradient_checkpointing: bool
     memory_bytes: int
     """Estimated peak of the process that holds them."""
+
+
+def choose(
+    model: PreTrainedModel, load: Load, hyper: Hyper, folder: Path, frozen: Sequence[PreTrainedModel] = ()
+) -> Hyper:
+    """`hyper` with as many rows at once as this machine holds, and gradient checkpointing where it needs that; the same
+    in all processes, and in all attempts that share `folder`.
+
+    On a GPU the model is moved there, and they are tried. Raises StageFailed where nothing fits.
+    """
+    choices, before = shares(hyper.rows_per_step, load.processes, hyper.rows_at_once), kept(folder)
+    if before is None or before.rows_at_once not in choices:
+        device = pick_device()
+        room = room_for_one(device, load.processes)
+        found = _agreed(find_batch_size(model, load, hyper.rows_per_step, room, hyper.rows_at_once, frozen))
+        if device.type == "cuda" and not load.sharded:
+            model.to(device)  # type: ignore[arg-type]  # the library's annotation of `to` is wrong
+            found = _agreed(tried_out(model, found, load, choices))
+        before = found
+        if is_first():
+            keep(folder, found)
+    return replace(hyper, rows_at_once=before.rows_at_once, gradient_checkpointing=before.gradient_checkpointing)
+
+
+def _agreed(found: BatchSize) -> BatchSize:
+    return replace(
+        found,
+        rows_at_once=least_of_all(found.rows_at_once),
+        gradient_checkpointing=any_of_all(found.gradient_checkpointing),
+    )
 
 
 def find_batch_size(

@@ -17,12 +17,11 @@ from theta_ml.stage import Inputs, Stage, StageFailed, Work
 from theta_ml.training.batch_size import GIB, BatchSize, find_batch_size
 from theta_ml.training.hardware import pick_device
 from theta_ml.training.presets import Hyper, find_preset
-from theta_ml.training.processes import process_count
 from theta_ml.training.recipe import DEFAULT, find_recipe
-from theta_ml.training.resources import Load, available_memory, disk_bytes, free_disk, parameters
+from theta_ml.training.resources import Load, disk_bytes, free_disk, parameters, room_for_one
 from theta_ml.training.schedule import Plan
 from theta_ml.training.start import start
-from theta_ml.training.trial import STEPS, Trial, loss_share, require_learnable, try_out
+from theta_ml.training.trial import STEPS, Trial, require_learnable, try_out
 
 GPU_FLOPS = 40e12
 """Sustained by a data-centre GPU on a model this small, low rather than high; used where the GPU is busy and cannot be
@@ -94,7 +93,7 @@ def preflight(spec: PreflightSpec, inputs: Inputs, work: Work) -> PreflightRepor
         find_recipe(DEFAULT), preset, spec.champion, corpus, packed.path, spec.seed, work.store, work.settings
     )
     rows = open_rows(packed, "train", work.store)
-    load = load_of(corpus.max_length, loss_share(rows, spec.seed), work.settings)
+    load = Load.of(rows, work.settings)
     room = _require_room(begun.model, load, preset.hyper, device, work)
     count = parameters(begun.model)
     trial = _try_out(begun.model, rows, begun.peak, spec.seed, room)
@@ -126,12 +125,6 @@ def preflight(spec: PreflightSpec, inputs: Inputs, work: Work) -> PreflightRepor
     return report
 
 
-def load_of(length: int, share: float, settings: Settings) -> Load:
-    """What the processes of this machine's setting put into memory."""
-    count = process_count(settings)
-    return Load(length, share, processes=count, sharded=settings.train_sharding == "full" and count > 1)
-
-
 def require_gpu(settings: Settings, device: torch.device) -> None:
     if settings.require_gpu and device.type != "cuda":
         raise StageFailed(
@@ -157,9 +150,7 @@ def require_time(seconds: float, max_hours: float) -> None:
 
 
 def _require_room(model: PreTrainedModel, load: Load, hyper: Hyper, device: torch.device, work: Work) -> _Room:
-    memory = available_memory(device)
-    if device.type == "cpu":
-        memory //= load.processes
+    memory = room_for_one(device, load.processes)
     disk, free = disk_bytes(model), free_disk(work.settings.home)
     if disk > free:
         raise StageFailed(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 from torch import Tensor, nn
@@ -22,12 +23,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
+from theta_ml.corpus.rows import Rows
+from theta_ml.settings import Settings
 from theta_ml.training.hardware import has_bfloat16
+from theta_ml.training.processes import process_count
 
 PROCESS_BYTES = 700 << 20
 """Of Python with torch and transformers loaded; on a GPU of a CUDA context and its libraries' workspaces."""
 SLACK = 1.1
 """For what the allocator cannot use between its blocks."""
+SAMPLE = 2048
+"""Rows that are looked at for the share of their tokens that bear loss."""
 CGROUP_LIMIT, CGROUP_USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
 
 
@@ -47,6 +53,13 @@ class Load:
     pair: bool = False
     """A row is two answers to be compared, beside what a frozen model says of them (preference)."""
 
+    @classmethod
+    def of(cls, rows: Rows, settings: Settings, pair: bool = False) -> "Load":
+        """Of these rows, on this machine."""
+        count = process_count(settings)
+        sharded = settings.train_sharding == "full" and count > 1
+        return cls(rows.max_length, _loss_share(rows), processes=count, sharded=sharded, pair=pair)
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -61,6 +74,12 @@ class Memory:
     def rows_in(self, room: int) -> int:
         """Rows that fit in `room` bytes."""
         return max(0, (room - self.fixed) // max(1, self.row))
+
+
+def _loss_share(rows: Rows) -> float:
+    """Largest share of a row's tokens that bear loss, among a sample of the rows."""
+    chosen = np.sort(np.random.default_rng(0).permutation(rows.count)[:SAMPLE])
+    return float(rows.take(chosen).learned.mean(axis=1).max()) if len(chosen) else 1.0
 
 
 def estimate(model: PreTrainedModel, load: Load, frozen: Sequence[PreTrainedModel] = ()) -> Memory:
@@ -92,6 +111,12 @@ def available_memory(device: torch.device) -> int:
     free = int(psutil.virtual_memory().available)
     limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.exists() else "max"
     return free if limit == "max" else min(free, int(limit) - int(CGROUP_USED.read_text()))
+
+
+def room_for_one(device: torch.device, processes: int) -> int:
+    """Bytes for each of the processes of this machine: a GPU of its own, or its part of the memory."""
+    available = available_memory(device)
+    return available if device.type == "cuda" else available // processes
 
 
 def free_disk(folder: Path) -> int:

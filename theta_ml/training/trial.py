@@ -24,7 +24,6 @@ LEAST_RATE = 3e-4
 """A rate for going on gently moves nothing in so few steps."""
 FALL = 0.95
 """The loss must fall below this share of what it was."""
-SAMPLE = 2048
 
 
 @dataclass(frozen=True)
@@ -33,12 +32,6 @@ class Trial:
 
     losses: list[float]
     tokens_per_second: float
-
-
-def loss_share(rows: Rows, seed: int) -> float:
-    """Largest share of a row's tokens that bear loss, among a sample of the rows."""
-    chosen = np.sort(np.random.default_rng(seed).permutation(rows.count)[:SAMPLE])
-    return float(rows.take(chosen).learned.mean(axis=1).max()) if len(chosen) else 1.0
 
 
 def try_out(
