@@ -59,3 +59,7 @@ def test_little_is_said_of_little() -> None:
     assert judge([3.0], [3.2]).risk < 0.05
     assert judge([3.0, math.nan], [3.1, 3.0]) == judge([3.0], [3.1])
     assert analyse([{"step": 1, "train_loss": 0.01}], MILLION, MILLION).risk == 0
+
+
+def test_the_loss_of_preferences_may_be_small() -> None:
+    assert judge([0.66, 0.5, 0.4, 0.35], [0.68, 0.52, 0.41, 0.34]).level == "low"

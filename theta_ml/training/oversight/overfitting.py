@@ -11,6 +11,8 @@ from typing import Any
 
 MODERATE, HIGH = 0.25, 0.55
 REPEATS = 4
+OF_TOKENS = 1.0
+"""Nats: a model that is new to a corpus starts above it."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class _Sign:
 @dataclass(frozen=True)
 class _Curves:
     """What each validation found, oldest first."""
+
+    highest: float
+    """Of all losses."""
 
     validation: list[float]
     train: list[float]
@@ -80,7 +85,9 @@ def _curves(history: list[dict[str, Any]]) -> _Curves:
         for line in history
         if math.isfinite(line.get("validation_loss", math.nan)) and math.isfinite(line.get("epoch_train_loss", 0.0))
     ]
+    losses = [line[name] for line in history for name in ("train_loss", "validation_loss") if name in line]
     return _Curves(
+        highest=max(filter(math.isfinite, losses), default=0.0),
         validation=[line["validation_loss"] for line in lines],
         train=[line.get("epoch_train_loss", line["validation_loss"]) for line in lines],
         steps=[line["step"] for line in lines],
@@ -141,9 +148,10 @@ def _since_best(curves: _Curves) -> _Sign:
 
 
 def _near_zero(curves: _Curves) -> _Sign:
+    """Of tokens. The loss of preferences, which starts at ln 2, may well come down to little."""
     train = curves.train[-1]
     return _Sign(
-        strength=_ramp(-train, -0.6, -0.1),
+        strength=_ramp(-train, -0.6, -0.1) if curves.highest > OF_TOKENS else 0.0,
         weight=0.6,
         reason=f"a training loss of {train:.2f} nats a token is near zero: the corpus is being learned by heart",
         recommendation="look for near copies in the corpus, and lower the weight of small datasets in the mixture",

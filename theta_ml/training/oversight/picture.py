@@ -15,7 +15,7 @@ WIDTH, HEIGHT, DPI = 7.2, 3.2, 130
 
 
 def loss_picture(history: list[Line], steps: int) -> str | None:
-    """A PNG in base64, about 40 kB; None where there is no line yet. Losses are nats a token."""
+    """A PNG in base64, about 40 kB; None where there is no line yet."""
     lines = [line for line in history if "train_loss" in line]
     validations = [line for line in history if "validation_loss" in line]
     if len(lines) + len(validations) < 2:
@@ -56,7 +56,7 @@ def _frame(axes: "Axes", steps: int) -> None:
     axes.set_xlim(0, max(1, steps))
     axes.margins(y=0.15)
     axes.set_xlabel("step", color=INK)
-    axes.set_ylabel("loss, nats a token", color=INK)
+    axes.set_ylabel("loss", color=INK)
     axes.tick_params(colors=INK, labelsize=9)
     axes.grid(color=INK, alpha=0.25, linewidth=0.6)
     for name, spine in axes.spines.items():
