@@ -159,9 +159,28 @@ def _positions(cut: int) -> dict[str, object]:
     return {"input_ids": batch()["input_ids"], "position_ids": positions, "use_cache": False}
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_training_with_flex_attention_is_one_graph_with_the_gradients_of_eager(
+    checkpointing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kernels need a GPU, but torch's own reference of them has a backward, once nobody asks for the device."""
+    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *tensors: None)
+    torch._dynamo.reset()
+    flex, eager = (seeded(theta, attention) for attention in ("flex_attention", "eager"))
+    if checkpointing:
+        flex.activation_checkpointing_enable()
+    flex.model.compile(fullgraph=True, backend="aot_eager")
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for cut in (5, 7, 16):
+            for model in (flex, eager):
+                model.zero_grad()
+                model(**_positions(cut), labels=batch()["labels"]).loss.backward()
+            torch.testing.assert_close(gradients(flex), gradients(eager), rtol=1e-4, atol=1e-5)
+
+
 def test_the_attention_of_a_training_is_chosen_by_device_and_model() -> None:
-    cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
-    assert training_attention(theta("sdpa"), cpu, compiled=True) == "eager"
-    assert training_attention(theta("sdpa"), gpu, compiled=True) == "flex_attention"
-    assert training_attention(theta("sdpa"), gpu, compiled=False) == "sdpa"
-    assert training_attention(gpt2("sdpa"), gpu, compiled=True) == "sdpa"  # it knows no flex attention
+    cpu, gpu, config = torch.device("cpu"), torch.device("cuda", 0), ThetaConfig()
+    assert training_attention(config, cpu, compiled=True) == "eager"
+    assert training_attention(config, gpu, compiled=True) == "flex_attention"
+    assert training_attention(config, gpu, compiled=False) == "sdpa"
+    assert training_attention(GPT2Config(), gpu, compiled=True) == "sdpa"  # it knows no flex attention

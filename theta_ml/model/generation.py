@@ -55,6 +55,7 @@ def generate_reply(
         attention_mask=torch.ones_like(ids),
         max_new_tokens=sampling.max_new_tokens,
         min_new_tokens=1,
+        use_cache=True,  # training turns it off, and a model that it saved may say so
         eos_token_id=tokenizer.end,
         pad_token_id=tokenizer.pad,
         suppress_tokens=_unspoken(model, tokenizer),

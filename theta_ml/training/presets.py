@@ -19,8 +19,16 @@ class ModelShape:
     """Width of the SwiGLU; 8/3 of hidden_size gives it the parameters of a plain block of 4."""
     dropout: float = 0.2
     """On embeddings and residuals; none on attention."""
+    key_value_heads: int | None = None
+    """Fewer than the heads: groups of them share keys and values, for a smaller cache. None: as many."""
+    qk_norm: bool = False
+    """Normalise queries and keys."""
 
     def __post_init__(self) -> None:
+        if self.key_value_heads is not None and self.heads % self.key_value_heads:
+            raise ValueError(
+                f"{self.heads} heads cannot share {self.key_value_heads} key-value heads: choose a divisor of heads"
+            )
         if self.hidden_size % self.heads or self.hidden_size // self.heads % 2:
             raise ValueError(
                 f"hidden_size {self.hidden_size} over {self.heads} heads: choose heads so that each has an even width "
@@ -37,6 +45,8 @@ class ModelShape:
             "intermediate_size": self.intermediate_size,
             "num_hidden_layers": self.layers,
             "num_attention_heads": self.heads,
+            "num_key_value_heads": self.key_value_heads,
+            "qk_norm": self.qk_norm,
             "max_position_embeddings": max_length,
             "dropout": self.dropout,
             "pad_token_id": tokenizer.pad,
