@@ -65,6 +65,23 @@ def test_good_news_needs_nobody(pipeline: Pipeline) -> None:
     assert pipeline.events.mails == []
 
 
+def test_a_candidate_that_failed_is_told_beside_the_decision_on_the_others(pipeline: Pipeline) -> None:
+    champion = pipeline.crown("2026-01", "run-1", "a")
+    uris = pipeline.run("2026-02", champion, "b")
+    decided = pipeline.decide("2026-02", RUN, uris)
+    values = {"failed": "train[1]", "recipes": "continue,scratch"}
+    notice = pipeline.stage("notify", "2026-02", RUN, [decided.uri], **values).document["value"]
+    [mail] = pipeline.events.mails
+    assert notice["decision"] == "promoted"
+    assert "what stopped in train of scratch" in mail["text"]
+    assert "/tasks/train/mapped/1" in mail["text"]
+    assert [entry.decision for entry in pipeline.ledger] == ["bootstrap"]  # promote writes this run's row, not the mail
+    pipeline.stage("notify", "2026-02", "run-3", [], **(values | {"failed": "train[0],train[1]"}))
+    assert pipeline.ledger[-1].sentence == (
+        "Failed: the run of 2026-02 stopped in train of continue, train of scratch; the task's log says why."
+    )
+
+
 def test_a_failed_run_has_a_row_and_a_mail_and_may_still_decide(pipeline: Pipeline) -> None:
     champion = pipeline.crown("2026-01", "run-1", "a")
     for _ in range(2):

@@ -71,8 +71,10 @@ class Pipeline:
         }  # fmt: skip
         sentence = "Everything is as expected." if passed else "4 conversations have no assistant."
         validation = {"month": month, "passed": passed, "sentence": sentence, "checks": []}
-        drift: dict[str, Any] = {"month": month, "reference_month": None, "outcome": "no_reference", "sentence": "The first month.",
-                 "share": None, "columns": []}  # fmt: skip
+        drift = {
+            "month": month, "reference_month": None, "outcome": "no_reference", "sentence": "The first month.",
+            "share": None, "columns": list[str](),
+        }  # fmt: skip
         page = {"report.html": "<html>"}
         return [
             self.make("snapshot", snapshot, {"month": month}),

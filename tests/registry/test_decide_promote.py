@@ -9,7 +9,7 @@ from tests.registry.pipeline import HISTORY, Pipeline
 from theta_ml.registry import settle
 from theta_ml.registry.ledger import Entry
 from theta_ml.stage import StageFailed, StageRetry, StageSkipped
-from theta_ml.tracking import client
+from theta_ml.tracking import candidate_run, client
 
 
 def _brief(entry: Entry) -> tuple[str, str, int | None, int | None, int | None]:
@@ -57,6 +57,42 @@ def test_what_mlflow_then_holds(pipeline: Pipeline) -> None:
     assert version.tags["theta.sentence"] == verdict["sentence"]
     assert mlflow.get_registered_model(model).aliases == {"champion": "1", "challenger": "2"}
     assert verdict["champion_mlflow_run_id"] == mlflow.get_model_version(model, "1").run_id
+
+
+def test_candidates_stand_side_by_side_in_mlflow_and_in_the_ledger(pipeline: Pipeline) -> None:
+    champion = pipeline.crown("2026-01", "run-1", "a")
+    trained = {recipe: pipeline.training("2026-02", recipe=recipe) for recipe in ("continue", "scratch", "distill")}
+    selection = pipeline.selection("2026-02", trained, "scratch")
+    uris = [uri for uri in pipeline.run("2026-02", champion) if "/train/" not in uri]
+    lost = candidate_run(pipeline.settings, "run-2", "2026-02", "preference")
+    for _ in range(2):  # as a task that is cleared does
+        decided = pipeline.decide("2026-02", "run-2", [*uris, selection])
+    verdict = decided.document["value"]
+    assert verdict["sentence"].endswith("; recipe scratch, the best of 3.")
+    promoted = pipeline.promote("2026-02", "run-2", [*uris, selection], decided)
+    assert promoted.document["value"]["decision"] == "promoted"
+    numbers = pipeline.ledger[-1].numbers
+    assert numbers["recipe"] == "scratch"
+    assert {each["recipe"]: each["bits_per_byte"] for each in numbers["candidates"]} == {
+        "continue": 2.5, "scratch": pytest.approx(1.51), "distill": pytest.approx(2.52),
+    }  # fmt: skip
+    mlflow, parent = client(pipeline.settings), verdict["mlflow_run_id"]
+    runs = {recipe: candidate_run(pipeline.settings, "run-2", "2026-02", recipe) for recipe in trained}
+    url = httpx.URL(verdict["candidates_url"])
+    assert json.loads(httpx.QueryParams(url.fragment.partition("?")[2])["runs"]) == list(runs.values())
+    for recipe, name in runs.items():
+        run = mlflow.get_run(name)
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["mlflow.parentRunId"] == parent
+        assert (run.data.params["recipe"], run.data.params["hyper.warmup"] != "") == (recipe, True)
+        assert run.data.metrics["best_validation_loss"] == 4.1
+        assert len(mlflow.get_metric_history(name, "train_loss")) == len(HISTORY)
+        assert len(mlflow.get_metric_history(name, "validation_bits_per_byte")) == 1
+    assert mlflow.get_run(lost).info.status == "FAILED"
+    assert mlflow.get_run(parent).data.params["train.recipe"] == "scratch"
+    assert len(mlflow.get_metric_history(parent, "train_loss")) == len(HISTORY)
+    model = mlflow.get_model_version(pipeline.settings.registered_model, str(verdict["candidate_version"]))
+    assert model.tags["theta.uri"] == trained["scratch"]
 
 
 def test_the_comparison_names_both_runs_and_opens(pipeline: Pipeline) -> None:
