@@ -2,15 +2,25 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+)
 
 from tests.corpus.snapshots import conversations
 from theta_ml.corpus.tokenizer import ChatTokenizer, Message, train_tokenizer
 from theta_ml.model import ThetaConfig, ThetaForCausalLM
 from theta_ml.model.generation import Sampling, TextStream, fit, generate_reply
-from theta_ml.model.loading import load
+from theta_ml.model.loading import context_length, load
 from theta_ml.model.scoring import score_conversations
 
 CONVERSATIONS: list[list[Message]] = [
@@ -18,29 +28,46 @@ CONVERSATIONS: list[list[Message]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def theta(size: dict[str, Any]) -> PreTrainedModel:
+    return ThetaForCausalLM(ThetaConfig(**size, intermediate_size=64, max_position_embeddings=64))
+
+
+def gpt2(size: dict[str, Any]) -> PreTrainedModel:
+    """Its embeddings are longer than the vocabulary, and its 64 positions were learned: there is no 65th."""
+    model = GPT2LMHeadModel(GPT2Config(**size, n_positions=64))
+    model.resize_token_embeddings(size["vocab_size"], pad_to_multiple_of=64, mean_resizing=False)
+    return model
+
+
+def softcapped(size: dict[str, Any]) -> PreTrainedModel:
+    """What stands between the head and the logits counts too."""
+    shape = {"intermediate_size": 64, "max_position_embeddings": 64, "head_dim": 16, "num_key_value_heads": 1}
+    return Gemma2ForCausalLM(Gemma2Config(**(size | {"initializer_range": 0.5}), **shape, final_logit_softcapping=3.0))
+
+
+@pytest.fixture(scope="module", params=[theta, gpt2, softcapped])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     tokenizer = train_tokenizer((m["content"] for c in CONVERSATIONS for m in c), 600)
     tokenizer.save(folder, 64)
     torch.manual_seed(0)
-    config = ThetaConfig(
-        vocab_size=tokenizer.vocabulary,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        pad_token_id=tokenizer.pad,
-        bos_token_id=tokenizer.begin,
-        eos_token_id=tokenizer.end,
-        initializer_range=0.2,
-    )
-    ThetaForCausalLM(config).save_pretrained(folder)
+    size = {
+        "vocab_size": tokenizer.vocabulary,
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "pad_token_id": tokenizer.pad,
+        "bos_token_id": tokenizer.begin,
+        "eos_token_id": tokenizer.end,
+        "initializer_range": 0.2,
+    }
+    model = request.param(size)
+    model.config.use_cache = False  # as a trainer leaves it
+    model.save_pretrained(folder)
     return folder
 
 
-def by_hand(model: ThetaForCausalLM, tokenizer: ChatTokenizer, messages: list[Message]) -> float:
+def by_hand(model: PreTrainedModel, tokenizer: ChatTokenizer, messages: list[Message]) -> float:
     """Nats of the assistant's text, one conversation in one piece."""
     tokens, counted = [tokenizer.begin], [False]
     for turn in tokenizer.turns(messages):
@@ -83,6 +110,24 @@ def test_answers_are_streamed_and_repeat_under_a_seed(folder: Path) -> None:
     assert reply and "".join(parts) == reply
     assert "<|" not in reply
     assert generate_reply(model, tokenizer, question, sampling) == reply
+
+
+def test_logits_are_computed_for_what_is_scored_alone(folder: Path) -> None:
+    seen = []
+    hook = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, inputs, output: seen.append(output.shape) if isinstance(module, torch.nn.Linear) else None
+    )
+    with hook:
+        scores = score_conversations(folder, CONVERSATIONS)
+    vocabulary = load(folder, "cpu")[0].config.vocab_size
+    heads = [shape for shape in seen if shape[-1] == vocabulary]
+    assert sum(shape[:-1].numel() for shape in heads) == sum(score.tokens for score in scores)
+
+
+def test_a_model_that_does_not_say_how_much_it_reads_is_refused() -> None:
+    config = BloomConfig(vocab_size=9, hidden_size=8, n_layer=1, n_head=1)
+    with pytest.raises(ValueError, match=r"no max_position_embeddings.*choose a base model"):
+        context_length(BloomForCausalLM(config))
 
 
 def test_old_turns_are_forgotten_where_the_context_is_full(folder: Path) -> None:
