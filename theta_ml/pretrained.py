@@ -38,7 +38,7 @@ def find_model(name: str, settings: Settings, weights: bool = True) -> Path:
     if isinstance(fetched, Path):
         return _complete(fetched, name, weights)
     raise ModelMissing(
-        f"base model {name}: there is no folder {own}, nothing in Hugging Face's cache, and the hub gave nothing "
+        f"base model {name}: there is no folder {own}, nothing in Hugging Face's cache, and the hub was no help "
         f"({fetched}); copy its {', '.join([*_DESCRIBED, 'model.safetensors'])} into that folder, or set `base` in the "
         f"recipe to a folder that holds them"
     )
@@ -95,6 +95,8 @@ def _snapshot(name: str, weights: bool, local_files_only: bool) -> Path | str:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     constants.HF_HUB_DISABLE_TELEMETRY = True  # it reads the variable as it is imported, which may have been before
+    if constants.HF_HUB_OFFLINE and not local_files_only:
+        return "HF_HUB_OFFLINE is set"
     patterns = _WEIGHED if weights else _DESCRIBED
     try:
         return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=local_files_only))

@@ -109,11 +109,18 @@ def test_rows_tell_their_pieces_apart(settings: Settings, store: Store) -> None:
     assert not some.learned[padding | begins].any()
 
 
+def model_of_champion(store: Store, corpus: str, uri: str, context: int = 256) -> None:
+    """What `prepare` reads of a champion's model."""
+    folder = store.open(uri).path / "model"
+    ChatTokenizer.load(store.open(corpus).path / "tokenizer").save(folder, context)
+    (folder / "config.json").write_text(json.dumps({"max_position_embeddings": context}))
+
+
 def test_a_month_that_was_added_is_all_that_is_packed(settings: Settings, store: Store) -> None:
     checks = passed_checks(store)
     first = run(settings, spec("2026-01"), [write_snapshot(store, {"2026-01": MONTHS["2026-01"]}), *checks])
     uri = write_artifact(store, "train", {"preset": "tiny"})
-    ChatTokenizer.load(store.open(first.uri).path / "tokenizer").save(store.open(uri).path / "model", 256)
+    model_of_champion(store, first.uri, uri)
     packed = {folder.name: folder.stat().st_mtime_ns for folder in (settings.home / "artifacts" / UNIT).iterdir()}
     second = spec("2026-02", champion=Champion(1, "2026-01", "a1", uri))
     result = run(settings, second, [write_snapshot(store, MONTHS, "s2"), *checks])
@@ -235,7 +242,7 @@ def test_a_champions_tokenizer_is_kept_unless_a_new_one_is_asked_for(settings: S
     checks = passed_checks(store)
     first = run(settings, spec("2026-01"), [write_snapshot(store, {"2026-01": MONTHS["2026-01"]}), *checks])
     uri = write_artifact(store, "train", {"preset": "tiny"})
-    ChatTokenizer.load(store.open(first.uri).path / "tokenizer").save(store.open(uri).path / "model", 256)
+    model_of_champion(store, first.uri, uri)
     champion = Champion(1, "2026-01", "a1", uri)
     strange = conversations("2026-02", 80, seed=5)
     snapshot = write_snapshot(store, {"2026-01": MONTHS["2026-01"], "2026-02": strange}, "s2")

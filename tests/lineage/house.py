@@ -95,6 +95,7 @@ class House:
         with self.store.writing("train", key) as path:
             tokenizer = ChatTokenizer.load(self.store.open(corpus.uri).path / "tokenizer")
             tokenizer.save(path / "model", 256)
+            (path / "model" / "config.json").write_text('{"max_position_embeddings": 256}')
             (path / "history.jsonl").write_text('{"step": 1, "train_loss": 5.0}\n')
             document = {"stage": "train", "key": key, "spec": spec, "inputs": {"prepare": corpus.key}, "value": value}
             (path / DOCUMENT).write_text(json.dumps(document))

@@ -49,8 +49,11 @@ EXIT_FAILED, EXIT_RETRY, EXIT_CONFIG, EXIT_SKIPPED = 65, 75, 78, 99
 
 
 def load_stage(name: str) -> Stage[Any]:
-    """The stage's row, its champion filled in from the registry where its spec asks for one."""
+    """The stage's row, its champion filled in from the registry where its spec asks for one, and what `prepare` reads
+    of a recipe from the recipe."""
     stage: Stage[Any] = import_module(STAGES[name][0]).STAGE
+    if name == "prepare":
+        stage = replace(stage, resolve=_with_recipe(stage.resolve))
     if any(field.name == "champion" for field in fields(stage.spec)):
         return replace(stage, resolve=_with_champion(stage.resolve))
     return stage
@@ -61,6 +64,16 @@ def _with_champion(inner: Callable[..., Any] | None) -> Callable[..., Any]:
 
     def resolve(spec: Any, inputs: Any, settings: Settings, run_id: str) -> Any:
         spec = resolve_champion(spec, inputs, settings, run_id)
+        return inner(spec, inputs, settings, run_id) if inner else spec
+
+    return resolve
+
+
+def _with_recipe(inner: Callable[..., Any] | None) -> Callable[..., Any]:
+    from theta_ml.training.resolving import for_corpus
+
+    def resolve(spec: Any, inputs: Any, settings: Settings, run_id: str) -> Any:
+        spec = for_corpus(spec, settings)
         return inner(spec, inputs, settings, run_id) if inner else spec
 
     return resolve

@@ -9,6 +9,14 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import DTypeLike, NDArray
 
+Tokens = NDArray[np.unsignedinteger[Any]]
+"""Token ids, as `token_type` says."""
+
+
+def token_type(vocabulary: int) -> type[np.unsignedinteger[Any]]:
+    """Two bytes a token where its ids fit, four where they do not."""
+    return np.uint16 if vocabulary <= 1 << 16 else np.uint32
+
 
 class GrowingArray:
     """An .npy file whose first axis grows. It says how long it is when it is closed."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from theta_ml.corpus.arrays import Tokens
 from theta_ml.corpus.encoder import Encoded
 from theta_ml.corpus.packing import ranges
 from theta_ml.corpus.pieces import parts
@@ -19,7 +20,7 @@ from theta_ml.corpus.pieces import parts
 class Pieces:
     """Pieces of a batch, in the order of their conversations."""
 
-    tokens: NDArray[np.uint16]
+    tokens: Tokens
     """(tokens,)"""
     learned: NDArray[np.bool_]
     """(tokens,): where loss is taken."""
@@ -103,7 +104,7 @@ def _gather(encoded: Encoded, spans: _Spans, conversation: NDArray[np.uint32], b
     learned = np.append(encoded.learned, False)[index] & np.repeat(np.insert(spans.new, heads, False), lengths)
     sizes = np.add.reduceat(spans.length, heads) + 1 if len(heads) else np.zeros(0, np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)])
-    return Pieces(np.append(encoded.tokens, np.uint16(begin))[index], learned, starts, conversation)
+    return Pieces(np.append(encoded.tokens, encoded.tokens.dtype.type(begin))[index], learned, starts, conversation)
 
 
 def _teaching(pieces: Pieces) -> Pieces:

@@ -37,7 +37,8 @@ class Source(NamedTuple):
 def sources(spec: PrepareSpec, inputs: Inputs, settings: Settings) -> list[Source]:
     """The months, oldest first, then the datasets in the catalog's order."""
     snapshot, path = inputs.noun("snapshot", Snapshot), inputs.path("snapshot")
-    months = [_month(spec, snapshot, month, path) for month in snapshot.window]
+    shown = snapshot.window[-(spec.window_months or len(snapshot.window)) :]
+    months = [_month(spec, snapshot, month, path, shown) for month in snapshot.window]
     catalog, erased = load_catalog(settings), erased_ids(settings)
     return months + [_dataset(mixed, catalog.get(mixed.id), erased, settings) for mixed in spec.mixture]
 
@@ -62,9 +63,10 @@ def _reading(mixed: Mixed, erased: list[str], dataset: Dataset, settings: Settin
         raise StageRetry(f"dataset {mixed.id} changed while it was read; the next attempt takes it as it is then")
 
 
-def _month(spec: PrepareSpec, snapshot: Snapshot, month: str, path: Path) -> Source:
-    older = len(snapshot.window) > 1
-    weight = (spec.newest_weight if older else 1.0) if month == spec.month else spec.replay_weight
+def _month(spec: PrepareSpec, snapshot: Snapshot, month: str, path: Path, shown: list[str]) -> Source:
+    """One that is not shown is packed all the same: copies of its test conversations must be found in the others."""
+    weight = (spec.newest_weight if len(shown) > 1 else 1.0) if month == spec.month else spec.replay_weight
+    weight = weight if month in shown else 0.0
     size = snapshot.months.get(month, {}).get("conversations")
     reading = partial(read_month, path, month)
     return Source(month, snapshot.files[file_name(month)], weight * spec.landing_weight, reading, size)

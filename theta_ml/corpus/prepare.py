@@ -29,6 +29,7 @@ from theta_ml.corpus.tokenizer import ChatTokenizer, train_tokenizer
 from theta_ml.corpus.unit import SPLITS, OpenUnit, Terms, find_or_pack
 from theta_ml.corpus.unit import STAGE as UNIT
 from theta_ml.landing.erased import erased_ids
+from theta_ml.pretrained import context_of, find_model
 from theta_ml.stage import Inputs, Stage, StageFailed, StageSkipped, Work
 from theta_ml.store import Artifact, Store
 
@@ -76,7 +77,7 @@ def prepare(spec: PrepareSpec, inputs: Inputs, work: Work) -> PackedCorpus:
     _stop_where_data_is_unfit(inputs)
     from_where = sources(spec, inputs, work.settings)
     tokenizer = _tokenizer(spec, from_where, work)
-    max_length = corpus_shape(spec.preset).max_length
+    max_length = _row_length(spec, work)
     tokenizer.save(work.path / "tokenizer", max_length)
     items = Contamination.load(Path(spec.benchmarks)) if spec.benchmarks else None
     units = _units(from_where, Terms(Encoder(tokenizer), max_length, Rules(), items), work)
@@ -128,13 +129,36 @@ def _stop_where_data_is_unfit(inputs: Inputs) -> None:
 
 
 def _tokenizer(spec: PrepareSpec, from_where: Sequence[Source], work: Work) -> ChatTokenizer:
-    """The champion's, or a new one: a champion's descendants keep its tokenizer, their embeddings hang on it."""
+    """The champion's, a base model's, or a new one: descendants keep their tokenizer, their embeddings hang on it."""
+    if spec.base:
+        tokenizer = _of_base(spec.base, work)
+        work.events.log(f"taking the tokenizer of {spec.base}: {tokenizer.vocabulary} tokens with the control tokens")
+        return tokenizer
     if spec.champion and spec.tokenizer == "champion":
         work.events.log(f"keeping the tokenizer of champion v{spec.champion.version}")
         return ChatTokenizer.load(work.store.open(spec.champion.uri).path / "model")
     tokenizer = train_tokenizer(_texts(from_where), corpus_shape(spec.preset).vocabulary)
     work.events.log(f"trained a tokenizer of {tokenizer.vocabulary} tokens")
     return tokenizer
+
+
+def _of_base(base: str, work: Work) -> ChatTokenizer:
+    try:
+        return ChatTokenizer.from_base(find_model(base, work.settings, weights=False))
+    except ValueError as error:
+        raise StageFailed(f"base model {base}: {error}; choose another `base` in the recipe") from None
+
+
+def _row_length(spec: PrepareSpec, work: Work) -> int:
+    """As the preset has it, and no more than the model reads that training will start from."""
+    length = corpus_shape(spec.preset).max_length
+    if spec.base:
+        return min(length, context_of(find_model(spec.base, work.settings, weights=False)))
+    if spec.champion and spec.tokenizer == "champion":
+        champion = work.store.open(spec.champion.uri)
+        if champion.document["value"]["preset"] == spec.preset:  # of another preset, a new model is trained
+            return min(length, context_of(champion.path / "model"))
+    return length
 
 
 def _texts(from_where: Sequence[Source]) -> Iterator[str]:

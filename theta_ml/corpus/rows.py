@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from theta_ml.corpus.arrays import Tokens
 from theta_ml.corpus.shard import PIECE, Shard
 
 PLAN = np.dtype([("unit", "<u4"), ("row", "<u4")])
@@ -16,7 +17,7 @@ PLAN = np.dtype([("unit", "<u4"), ("row", "<u4")])
 class Taken:
     """All (rows, max_length)."""
 
-    tokens: NDArray[np.uint16]
+    tokens: Tokens
     positions: NDArray[np.int64]
     """Of each token in its piece: they start again at 0 with each piece, and with the padding. That is how the model
     tells pieces apart."""
@@ -40,7 +41,7 @@ class UnitRows:
             return cls(shard, np.zeros(0, PIECE))
         return cls(shard, shard.pieces[np.isin(shard.pieces["conversation"], conversations)])
 
-    def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
+    def take(self, rows: NDArray[np.int64]) -> tuple[Tokens, NDArray[np.bool_]]:
         tokens, learned = self.shard.tokens[rows], self.shard.learned[rows]
         first = np.searchsorted(self.dropped["row"], rows, "left")
         last = np.searchsorted(self.dropped["row"], rows, "right")
@@ -57,6 +58,7 @@ class Rows:
         """`plan` is (rows,) of PLAN; `begin` and `pad` are control tokens."""
         self.plan, self.units, self.max_length = plan, units, max_length
         self._begin, self._pad = begin, pad
+        self._token_type = units[0].shard.tokens.dtype if units else np.dtype(np.uint16)
 
     @property
     def count(self) -> int:
@@ -65,14 +67,14 @@ class Rows:
     def take(self, chosen: NDArray[np.int64]) -> Taken:
         """The rows of these numbers, in this order."""
         plan = self.plan[chosen]
-        tokens = np.zeros((len(chosen), self.max_length), np.uint16)
+        tokens = np.zeros((len(chosen), self.max_length), self._token_type)
         learned = np.zeros((len(chosen), self.max_length), np.bool_)
         for unit in np.unique(plan["unit"]):
             at = np.flatnonzero(plan["unit"] == unit)
             tokens[at], learned[at] = self.units[int(unit)].take(plan["row"][at].astype(np.int64))
         return Taken(tokens, self._positions(tokens), learned)
 
-    def _positions(self, tokens: NDArray[np.uint16]) -> NDArray[np.int64]:
+    def _positions(self, tokens: Tokens) -> NDArray[np.int64]:
         padding = tokens == self._pad
         starts = tokens == self._begin
         starts[:, 0] = True

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from theta_ml.corpus.arrays import GrowingArray, open_array, release
+from theta_ml.corpus.arrays import GrowingArray, Tokens, open_array, release
 from theta_ml.corpus.packing import best_fit, ranges, windows
 from theta_ml.corpus.spool import SpooledPieces
 
@@ -20,7 +20,7 @@ PIECE = np.dtype([("row", "<u4"), ("start", "<u4"), ("length", "<u4"), ("learned
 class Shard:
     """A unit's rows."""
 
-    tokens: NDArray[np.uint16]
+    tokens: Tokens
     """(rows, max_length); pieces one after the other, each beginning with `<|begin|>`, then padding."""
     learned: NDArray[np.bool_]
     """(rows, max_length): where loss is taken."""
@@ -38,7 +38,7 @@ def write_shard(folder: Path, spooled: SpooledPieces, groups: NDArray[np.uint8],
     """Packs the spooled pieces; `groups` (pieces,) keeps those of different groups in rows of their own."""
     tokens, learned = spooled.tokens, spooled.learned
     with (
-        GrowingArray(folder / TOKENS, np.uint16, (max_length,)) as rows_of_tokens,
+        GrowingArray(folder / TOKENS, tokens.dtype, (max_length,)) as rows_of_tokens,
         GrowingArray(folder / LEARNED, np.bool_, (max_length,)) as rows_of_learned,
         GrowingArray(folder / PIECES, PIECE) as index,
         GrowingArray(folder / GROUPS, np.uint8) as row_groups,
@@ -50,7 +50,7 @@ def write_shard(folder: Path, spooled: SpooledPieces, groups: NDArray[np.uint8],
                 layout = best_fit(spooled.length[chosen], max_length)
                 index.append(_index(spooled, chosen, layout.row + rows_of_tokens.rows, layout.start))
                 into, shape = layout.row * max_length + layout.start, (layout.rows, max_length)
-                rows_of_tokens.append(_filled(np.full(shape, pad, np.uint16), into, spooled, chosen, tokens))
+                rows_of_tokens.append(_filled(np.full(shape, pad, tokens.dtype), into, spooled, chosen, tokens))
                 rows_of_learned.append(_filled(np.zeros(shape, np.bool_), into, spooled, chosen, learned))
                 row_groups.append(np.full(layout.rows, group, np.uint8))
 

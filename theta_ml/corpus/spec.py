@@ -13,8 +13,10 @@ from theta_ml.corpus.contamination import Contamination
 from theta_ml.corpus.shapes import corpus_shape
 from theta_ml.corpus.sources import fingerprint
 from theta_ml.corpus.unit import VERSIONS
+from theta_ml.pretrained import find_model
+from theta_ml.pretrained import fingerprint as fingerprint_of_model
 from theta_ml.settings import Settings
-from theta_ml.stage import Inputs
+from theta_ml.stage import Inputs, StageFailed
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,17 @@ class PrepareSpec:
     """The run's month, the newest of the window."""
     preset: str = "tiny"
     """Sets the length of a row, and the vocabulary of a new tokenizer."""
+    recipe: str = ""
+    """Name of a recipe: what it says takes the place of these parameters, and of the name, as the stage begins."""
     champion: Champion | None = None
     """Whose tokenizer is kept; without one a tokenizer is trained on the corpus."""
-    tokenizer: Literal["champion", "new"] = "champion"
-    """`new` trains one although there is a champion: its descendants then start from scratch."""
+    tokenizer: Literal["champion", "new", "base"] = "champion"
+    """`new` trains one although there is a champion: its descendants then start from scratch; `base` takes that of the
+    model that `base` names."""
+    base: str = ""
+    """A causal language model of others, a hub id or a folder, that training will start from."""
+    window_months: int | None = None
+    """Show only so many months, the newest of the snapshot; None: all."""
     datasets: str = "all"
     """Of the catalog, beside the landing zone: `all` that are enabled, `none`, or ids with commas between."""
     newest_weight: float = 2.0
@@ -59,6 +68,8 @@ class PrepareSpec:
     """The datasets, filled in from the catalog when the stage begins."""
     landing_weight: float = 1.0
     """The catalog's weight of the landing zone; filled in likewise."""
+    base_content: str = ""
+    """Fingerprint of the base's tokenizer and configuration; filled in likewise."""
     items: str = ""
     """Fingerprint of the benchmark items; filled in likewise."""
     packing: str = ""
@@ -67,6 +78,12 @@ class PrepareSpec:
 
     def __post_init__(self) -> None:
         corpus_shape(self.preset)
+        if (self.tokenizer == "base") != bool(self.base):
+            raise ValueError(
+                "base: `tokenizer=base` needs one, and only it: give a hub id or a folder, or leave both out"
+            )
+        if self.window_months is not None and self.window_months < 1:
+            raise ValueError(f"window_months is {self.window_months}: choose at least 1, or leave it out for all")
         for name in ("newest_weight", "replay_weight", "liked_weight", "disliked_weight", "landing_weight"):
             if not 0 <= getattr(self, name) <= 100:
                 raise ValueError(f"{name} is {getattr(self, name)}: choose 0 (never) to 100 (a hundred times an epoch)")
@@ -75,14 +92,28 @@ class PrepareSpec:
 
 
 def resolve(spec: PrepareSpec, inputs: Inputs, settings: Settings, run_id: str) -> PrepareSpec:
-    """Fills in what catalog, benchmarks' folder and code hold now. Raises CatalogError and Missing."""
+    """Fills in what catalog, benchmarks' folder, base model and code hold now.
+
+    Raises CatalogError, Missing and ModelMissing.
+    """
+    if spec.recipe:
+        raise StageFailed("recipe: is read by the command, `theta stage prepare`; give the parameters themselves here")
     catalog = load_catalog(settings)
     mixture = [Mixed(each.id, each.weight, fingerprint(each, settings)) for each in _chosen(spec.datasets, catalog)]
     folder = spec.benchmarks or str(settings.benchmarks or "")
     items = Contamination.load(Path(folder)).fingerprint() if folder else ""
     landing = catalog.landing.weight
     packing = _packing(spec.preset)
-    return replace(spec, mixture=mixture, landing_weight=landing, benchmarks=folder, items=items, packing=packing)
+    base = fingerprint_of_model(find_model(spec.base, settings, weights=False), weights=False) if spec.base else ""
+    return replace(
+        spec,
+        mixture=mixture,
+        landing_weight=landing,
+        benchmarks=folder,
+        base_content=base,
+        items=items,
+        packing=packing,
+    )
 
 
 def _packing(preset: str) -> str:

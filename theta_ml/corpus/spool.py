@@ -6,14 +6,14 @@ Everything of the size of the text goes to files; what stays in memory is a few 
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from theta_ml.corpus.arrays import GrowingArray, open_array
+from theta_ml.corpus.arrays import GrowingArray, Tokens, open_array
 from theta_ml.corpus.cutting import Pieces
 from theta_ml.corpus.minhash import PERMUTATIONS, Marks
 
@@ -38,10 +38,10 @@ _PIECE = np.dtype([("start", "<i8"), ("length", "<u4"), ("learned", "<u4"), ("co
 class Spool:
     """Written a batch at a time; all but the spooled pieces stays."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, token_type: type[np.unsignedinteger[Any]] = np.uint16) -> None:
         self.folder, self.conversations = folder, 0
         self._arrays = [
-            GrowingArray(folder / _TOKENS, np.uint16),
+            GrowingArray(folder / _TOKENS, token_type),
             GrowingArray(folder / _LEARNED, np.bool_),
             GrowingArray(folder / _PIECES, _PIECE),
             GrowingArray(folder / SIGNATURES, np.uint32, (PERMUTATIONS,)),
@@ -94,7 +94,7 @@ class SpooledPieces:
     loss_tokens: NDArray[np.int64]
     conversation: NDArray[np.uint32]
     """Its number in the unit."""
-    tokens: NDArray[np.uint16]
+    tokens: Tokens
     """(tokens,), memory-mapped."""
     learned: NDArray[np.bool_]
     """(tokens,), memory-mapped: where loss is taken."""

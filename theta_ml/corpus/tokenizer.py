@@ -89,6 +89,21 @@ class ChatTokenizer:
         tokenizer.add_special_tokens(SPECIAL)
         return cls(tokenizer)
 
+    def trained_here(self) -> bool:
+        """Whether it is of the form that `train_tokenizer` gives, which tiktoken reads too: this split into words,
+        bytes as letters, and every pair that makes a token among the merges."""
+        document = json.loads(self.tokenizer.to_str())
+        ours = json.loads(_untrained().to_str())
+        parts = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+        if any(document[part] != ours[part] for part in parts):
+            return False
+        plain = {name: value for name, value in document["model"].items() if name not in ("vocab", "merges")}
+        if plain != {name: ours["model"][name] for name in plain} or set(SPECIAL) - set(document["model"]["vocab"]):
+            return False
+        return bool(
+            document["model"]["merges"] == json.loads(_complete_merges(json.dumps(document)))["model"]["merges"]
+        )
+
     def added(self, base: Path) -> list[int]:
         """Ids of the control tokens that the tokenizer in `base` has not."""
         own = Tokenizer.from_file(str(base / FILE)).get_vocab()
@@ -137,14 +152,7 @@ class ChatTokenizer:
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> ChatTokenizer:
     """Learns at most `vocabulary` tokens; the same texts in the same order give the same tokenizer."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(WORDS), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = _untrained()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         min_frequency=2,
@@ -154,6 +162,18 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> ChatTokenizer:
     )
     tokenizer.train_from_iterator(texts, trainer)
     return ChatTokenizer(Tokenizer.from_str(_complete_merges(tokenizer.to_str())))
+
+
+def _untrained() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
 
 
 def _complete_merges(document: str) -> str:

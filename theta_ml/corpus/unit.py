@@ -159,7 +159,7 @@ class _Seen:
 def pack(name: str, content: str, readings: Iterable[Reading], terms: Terms, folder: Path) -> PackedUnit:
     """Writes the unit's files to `folder`. A source that holds nothing gives a unit that holds nothing."""
     seen = _Seen()
-    with Spool(folder) as spool:
+    with Spool(folder, terms.encoder.token_type) as spool:
         for reading in readings:
             _add(reading, terms, spool, seen)
     conversations = pl.read_parquet(folder / CONVERSATIONS, columns=["split", "tier", "tokens", "loss_tokens"])
