@@ -1,52 +1,42 @@
-"""The parts of a training: presets, schedule, rows of a step, checkpoints, the lock."""
+"""The parts of a training: presets, schedule, rows of a step, checkpoints, the guard, the lock."""
 
+import errno
 import json
+import math
+import random
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
+from tests.training.made_rows import MadeRows
 from theta_ml.events import Events
-from theta_ml.model import ThetaConfig, ThetaForCausalLM
+from theta_ml.model.modeling_theta import IGNORED
+from theta_ml.stage import StageFailed
 from theta_ml.store import MARKER
-from theta_ml.training.batches import rows_of_step
-from theta_ml.training.checkpoints import MODEL, Checkpoints, Random, is_complete, remove_others
+from theta_ml.training.checkpoints import MODEL, STATE, Checkpoints, is_complete, remove_others
+from theta_ml.training.data import PADDING, EpochOrder, InOrder, loss_tokens, make_batch
+from theta_ml.training.guard import Diverged, Guard, is_leaping, last_good_step, look_at
 from theta_ml.training.lock import training_lock
-from theta_ml.training.loop import make_optimizer
 from theta_ml.training.presets import BASE, TINY, Hyper, ModelShape
 from theta_ml.training.progress import Progress
-from theta_ml.training.resources import needs
+from theta_ml.training.random_state import RandomState
 from theta_ml.training.schedule import Plan
 
 CPU = torch.device("cpu")
-
-
-def small_model() -> ThetaForCausalLM:
-    torch.manual_seed(0)
-    shape = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
-    return ThetaForCausalLM(ThetaConfig(**shape, num_attention_heads=2, max_position_embeddings=16))
-
-
-def one_step(model: ThetaForCausalLM, optimizer: torch.optim.Optimizer) -> float:
-    tokens = torch.arange(16).unsqueeze(0)
-    for group in optimizer.param_groups:
-        group["lr"] = 1e-2
-    loss = model.train()(tokens, labels=tokens).loss
-    loss.backward()
-    optimizer.step()
-    optimizer.zero_grad()
-    return float(loss.detach())
 
 
 def test_the_presets_are_as_promised() -> None:
     assert (BASE.shape.hidden_size, BASE.shape.layers, BASE.shape.dropout) == (768, 12, 0.2)
     assert (BASE.hyper.weight_decay, BASE.hyper.warmup, BASE.hyper.rate_champion) == (0.01, 0.15, 5e-5)
     assert BASE.hyper.rate_scratch > BASE.hyper.rate_champion
-    assert needs(BASE, 98_000_000, 16_384, 1024).memory_bytes < 40 << 30
-    assert needs(TINY, 2_000_000, 2048, 256).memory_bytes < 1 << 30
 
 
 def test_a_preset_that_makes_no_sense_says_what_to_choose() -> None:
@@ -67,35 +57,44 @@ def test_the_rate_rises_over_the_warm_up_and_falls_to_nothing() -> None:
     assert [plan.epoch(step) for step in (1, 1000, 1001, 3000)] == [1, 1, 2, 3]
 
 
-def test_every_epoch_sees_every_row_once_in_its_own_order() -> None:
-    epochs = [[int(r) for step in range(e * 5, e * 5 + 5) for r in rows_of_step(18, 4, 1, step)] for e in range(2)]
-    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(18))
-    assert epochs[0] != epochs[1]
-    assert list(rows_of_step(18, 4, 1, 7)) == list(rows_of_step(18, 4, 1, 7))
+def test_every_epoch_sees_every_row_once_in_its_own_order_and_then_padding() -> None:
+    order = EpochOrder(18, multiple=4, seed=1)
+    epochs = []
+    for epoch in (0, 1, 0):
+        order.set_epoch(epoch)
+        epochs.append(list(order))
+    assert all(sorted(each[:18]) == list(range(18)) and each[18:] == [PADDING] * 2 for each in epochs)
+    assert epochs[0] == epochs[2] != epochs[1] and len(order) == 20
+    assert list(InOrder(5, multiple=4)) == [0, 1, 2, 3, 4, PADDING, PADDING, PADDING]
 
 
-def test_a_checkpoint_brings_back_everything(tmp_path: Path) -> None:
-    model, checkpoints = small_model(), Checkpoints(tmp_path)
-    optimizer = make_optimizer(model, TINY.hyper)
-    one_step(model, optimizer)
-    progress = Progress(step=1, history=[{"step": 1, "train_loss": 4.25}])
-    checkpoints.save(model, optimizer, progress, Random.now(CPU))
-    expected = [one_step(model, optimizer) for _ in range(3)]
-    other = small_model()
-    moments = make_optimizer(other, TINY.hyper)
-    newest = checkpoints.newest()
-    assert newest is not None
-    assert checkpoints.load(newest, other, moments, CPU) == progress
-    assert [one_step(other, moments) for _ in range(3)] == expected
-    assert not list(tmp_path.rglob("*.p*kl")) and not list(tmp_path.rglob("*.pt"))
+def test_padding_keeps_the_shape_and_bears_no_loss() -> None:
+    rows = MadeRows(5)
+    batch, alone = make_batch(rows, [3, PADDING, 4]), make_batch(rows, [3, 4])
+    assert batch["input_ids"].shape == (3, 16) and loss_tokens(batch) == loss_tokens(alone)
+    assert (batch["labels"][1] == IGNORED).all()
+    at = batch["loss_at"]
+    assert at.tolist() == [
+        row * 16 + t for row in range(3) for t in range(15) if batch["labels"][row, t + 1] != IGNORED
+    ]
+    assert loss_tokens(make_batch(rows, [3, PADDING, 4], loss_at=False)) == len(at)
+
+
+def test_the_tokens_of_steps_are_those_of_their_rows() -> None:
+    plan = Plan.of(replace(TINY.hyper, epochs=3), rows=18, peak=1e-3)
+    assert (plan.steps_per_epoch, plan.steps) == (5, 15)
+    assert [plan.rows_before(step) for step in (0, 1, 4, 5, 6, 15)] == [0, 4, 16, 18, 22, 54]
+
+
+def state(best: int | None = None) -> dict[str, str]:
+    return {STATE: json.dumps({"best_global_step": best})}
 
 
 @pytest.mark.parametrize("harm", ["no marker", "short file", "no file", "empty marker"])
 def test_a_torn_checkpoint_is_passed_over(tmp_path: Path, harm: str) -> None:
-    model, checkpoints = small_model(), Checkpoints(tmp_path)
-    optimizer = make_optimizer(model, TINY.hyper)
+    checkpoints, tensors = Checkpoints(tmp_path), {MODEL: {"a": torch.ones(3)}}
     for step in (9, 10):
-        checkpoints.save(model, optimizer, Progress(step=step), Random.now(CPU))
+        checkpoints.save(step, tensors, state())
     torn = tmp_path / "step-10"
     if harm == "no marker":
         (torn / MARKER).unlink()
@@ -108,22 +107,90 @@ def test_a_torn_checkpoint_is_passed_over(tmp_path: Path, harm: str) -> None:
     (tmp_path / ".partial-1").mkdir()
     assert not is_complete(torn)
     assert checkpoints.newest() == tmp_path / "step-9"
-    checkpoints.save(model, optimizer, Progress(step=10), Random.now(CPU))
+    checkpoints.save(10, tensors, state())
     assert checkpoints.newest() == torn and not (tmp_path / ".partial-1").exists()
 
 
-def test_the_last_two_and_the_best_are_kept(tmp_path: Path) -> None:
-    model, checkpoints = small_model(), Checkpoints(tmp_path)
-    optimizer = make_optimizer(model, TINY.hyper)
-    for step in (1, 2, 3, 4):
-        best = min(step, 3)
+def test_the_last_two_and_the_best_that_they_know_of_are_kept(tmp_path: Path) -> None:
+    checkpoints, tensors = Checkpoints(tmp_path), {MODEL: {"a": torch.ones(3)}}
+    (tmp_path / "step-999").mkdir(parents=True)  # torn
+    for step, best in ((1, 1), (2, 2), (3, 3), (4, 3)):
         if best == step:
-            checkpoints.save_best(model, step)
-        checkpoints.save(model, optimizer, Progress(step=step, best_step=best), Random.now(CPU))
+            checkpoints.save_best(step, tensors[MODEL])
+        checkpoints.save(step, tensors, state(best))
+        # Should the newest be torn, the one before it still finds its own best.
+        bests = {max(1, min(step - 1, 3)), best}
+        assert {folder.name for folder in tmp_path.glob("best-*")} == {f"best-{each}" for each in bests}
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["best-3", "step-3", "step-4"]
     (tmp_path / "best-3" / MARKER).unlink()
     with pytest.raises(FileNotFoundError, match="train again"):
-        checkpoints.load_best(model, 3)
+        checkpoints.best(3)
+
+
+def test_after_trouble_the_checkpoints_that_may_hold_it_are_forgotten_but_never_all(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for step in (7, 8):
+        checkpoints.save(step, {}, state())
+    checkpoints.forget_from(8)
+    assert checkpoints.newest() == tmp_path / "step-7"
+    checkpoints.forget_from(3)
+    assert checkpoints.newest() == tmp_path / "step-7"
+
+
+def test_a_full_disk_is_an_os_error_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {MODEL: {"a": torch.ones(3)}}, state())
+
+    def full(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("theta_ml.training.checkpoints.save_file", full)
+    with pytest.raises(OSError) as caught:
+        checkpoints.save(2, {MODEL: {"a": torch.ones(3)}}, state())
+    assert caught.value.errno == errno.ENOSPC
+    assert checkpoints.newest() == tmp_path / "step-1"
+
+
+def lines_of(*losses: float) -> list[dict[str, float]]:
+    return [{"step": step, "train_loss": loss} for step, loss in enumerate(losses, 1)]
+
+
+def test_a_leap_that_lasts_is_a_spike_and_one_odd_batch_is_none() -> None:
+    calm = [3.0, 3.2, 2.9, 3.1, 3.0, 2.8, 3.3, 3.0, 2.9, 3.0]
+    for count in range(1, len(calm) + 1):
+        look_at(lines_of(*calm[:count]))
+        assert not is_leaping(lines_of(*calm[:count]))
+    look_at(lines_of(*calm, 9.0))
+    assert is_leaping(lines_of(*calm, 9.0)) and last_good_step(lines_of(*calm, 9.0)) == 10
+    look_at(lines_of(*calm, 9.0, 3.1))
+    assert not is_leaping(lines_of(*calm, 9.0, 3.1))
+    with pytest.raises(Diverged, match=r"the loss rose to 8.000 at step 12"):
+        look_at(lines_of(*calm, 9.0, 8.0))
+    assert last_good_step(lines_of(*calm, 9.0, 8.0)) == 10
+    with pytest.raises(Diverged, match="the loss became nan at step 3"):
+        look_at(lines_of(3.0, 3.0, math.nan))
+    assert last_good_step(lines_of(3.0, 3.0, math.nan)) == 2
+
+
+def test_the_number_of_returns_survives_a_kill(tmp_path: Path) -> None:
+    reason = Diverged("the loss became nan at step 3")
+    for rollbacks, scale in ((1, 0.5), (2, 0.25)):
+        Guard.load(tmp_path).back(reason, tmp_path, peak=1e-3)
+        assert Guard.load(tmp_path) == Guard(rollbacks, scale)
+    with pytest.raises(StageFailed, match=r"nan at step 3; .* lower the peak learning rate of 0.001"):
+        Guard.load(tmp_path).back(reason, tmp_path, peak=1e-3)
+
+
+def test_random_state_comes_back(tmp_path: Path) -> None:
+    def draw() -> list[float]:
+        return [float(torch.rand(1)), float(np.random.rand()), random.random()]
+
+    before = RandomState.now(CPU)
+    save_file(before.tensors, tmp_path / "random")
+    expected = draw()
+    assert draw() != expected
+    RandomState(load_file(tmp_path / "random")).restore(CPU)
+    assert draw() == expected
 
 
 def test_checkpoints_of_finished_trainings_are_removed(tmp_path: Path) -> None:
@@ -164,5 +231,13 @@ def test_a_second_training_waits_for_the_first_and_says_for_whom(
 
 
 def test_progress_survives_json() -> None:
-    progress = Progress(step=3, best_step=2, best_validation_loss=1.5, history=[{"step": 1, "train_loss": 0.1}])
-    assert Progress.from_json(json.dumps(json.loads(progress.to_json()))) == progress
+    progress = Progress(line_loss=0.1, line_step=3, tokens=12, validation_due=True)
+    assert Progress.from_json(progress.to_json()) == progress
+
+
+def test_hyper_parameters_that_there_are_none_of_are_named() -> None:
+    assert TINY.hyper.changed({"epochs": 2, "patience": 3}).epochs == 2
+    with pytest.raises(ValueError, match=r"no hyper-parameter speed: choose among rows_per_step, .*patience"):
+        TINY.hyper.changed({"speed": 2})
+    with pytest.raises(ValueError, match="patience is 0: choose at least 1"):
+        TINY.hyper.changed({"patience": 0})

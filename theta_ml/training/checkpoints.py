@@ -20,7 +20,7 @@ from torch import Tensor
 from theta_ml.store import MARKER, to_disk
 
 KEPT = 2
-"""Newest checkpoints that are kept, beside the best weights; while one is written there is one more of each."""
+"""Newest checkpoints that are kept, and as many best weights at most; while one is written there is one more."""
 STALE_SECONDS = 14 * 24 * 3600
 MODEL, OPTIMIZER, PROGRESS = "model.safetensors", "optimizer.safetensors", "progress.json"
 STATE = "trainer_state.json"
@@ -38,18 +38,23 @@ class Checkpoints:
         complete = [folder for folder in self.root.glob("step-*") if is_complete(folder)]
         return max(complete, key=step_of, default=None)
 
-    def save(
-        self, step: int, best_step: int | None, tensors: Mapping[str, dict[str, Tensor]], text: dict[str, str]
-    ) -> None:
-        """Files of tensors and of text by name. Then only the last two, and the best weights, are kept."""
+    def save(self, step: int, tensors: Mapping[str, dict[str, Tensor]], text: dict[str, str]) -> None:
+        """Files of tensors and of text by name. Then only the last two are kept, and the best weights they know of."""
         self._write(f"step-{step}", tensors, text)
-        steps = sorted((f for f in self.root.glob("step-*") if is_complete(f)), key=step_of)
-        passed = [folder for folder in self.root.glob("best-*") if step_of(folder) != best_step]
-        for folder in steps[:-KEPT] + passed:
+        kept = sorted((f for f in self.root.glob("step-*") if is_complete(f)), key=step_of)[-KEPT:]
+        bests = [self.root / f"best-{_best_step(folder)}" for folder in kept]
+        for folder in {*self.root.glob("step-*"), *self.root.glob("best-*")} - {*kept, *bests}:
             shutil.rmtree(folder)
 
     def save_best(self, step: int, weights: dict[str, Tensor]) -> None:
         self._write(f"best-{step}", {MODEL: weights}, {})
+
+    def forget_from(self, step: int) -> None:
+        """Removes the checkpoints of `step` and later ones, but for the oldest where they all are."""
+        whole = sorted((f for f in self.root.glob("step-*") if is_complete(f)), key=step_of)
+        for folder in whole[1:]:
+            if step_of(folder) >= step:
+                shutil.rmtree(folder)
 
     def best(self, step: int) -> Path:
         """Raises FileNotFoundError where these weights were never saved whole."""
@@ -104,6 +109,11 @@ def is_complete(folder: Path) -> bool:
         return bool(lengths) and all((folder / name).stat().st_size == length for name, length in lengths.items())
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return False
+
+
+def _best_step(folder: Path) -> int | None:
+    step: int | None = json.loads((folder / STATE).read_text())["best_global_step"]
+    return step
 
 
 def step_of(folder: Path) -> int:

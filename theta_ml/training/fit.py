@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel, TrainerCallback
 
 from theta_ml.training.checkpoints import MODEL, Checkpoints, step_of
-from theta_ml.training.guard import Diverged, Guard
+from theta_ml.training.guard import Diverged, Guard, last_good_step
 from theta_ml.training.presets import Hyper
-from theta_ml.training.processes import is_first, world_size
+from theta_ml.training.processes import any_of_all, is_first, world_size
 from theta_ml.training.safe import SafeCheckpoints, Safety
 from theta_ml.training.schedule import Plan
 from theta_ml.training.stop import Stopped
@@ -107,6 +107,9 @@ def fit(work: Fit) -> Fitted:
             return fitted
         except Diverged as reason:
             guard.back(reason, work.folder, work.peak)
+            if is_first():
+                checkpoints.forget_from(last_good_step(trainer.state.log_history))
+            any_of_all(False)  # the others look when that is done
             work.log(f"{reason}: back to the last good checkpoint, with the rate times {guard.scale:g}")
 
 

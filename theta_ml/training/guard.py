@@ -87,8 +87,19 @@ def look_at(lines: list[dict[str, Any]]) -> None:
 def is_leaping(lines: list[dict[str, Any]]) -> bool:
     """Whether the newest loss is unusual, so that nothing should be kept until the next says whether it stays so."""
     losses = _losses(lines)
-    highest = _highest(losses[:-1])
-    return highest is not None and losses[-1] > highest
+    return any(
+        highest is not None and losses[-1] > highest
+        for highest in (_highest(losses[: -1 - more]) for more in range(LASTING))
+    )
+
+
+def last_good_step(lines: list[dict[str, Any]]) -> int:
+    """Step of the newest line before the trouble: weights of an earlier step are known to be good, for the next step's
+    loss was; those of this one may be what made the next one's bad. 0 where there is no such line."""
+    lines = [line for line in lines if "train_loss" in line]
+    while lines and (not math.isfinite(lines[-1]["train_loss"]) or is_leaping(lines)):
+        lines.pop()
+    return int(lines[-1]["step"]) if lines else 0
 
 
 def _usual(lines: list[dict[str, Any]]) -> float | None:

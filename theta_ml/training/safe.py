@@ -269,7 +269,7 @@ class SafeCheckpoints(Trainer):
         if self.is_world_process_zero():
             numbered = {_random_file(rank): each.tensors for rank, each in enumerate(random)}
             words = {PROGRESS: progress.to_json(), STATE: json.dumps(dataclasses.asdict(state))}
-            self.safety.checkpoints.save(step, state.best_global_step, tensors | numbered, words)
+            self.safety.checkpoints.save(step, tensors | numbered, words)
         self.accelerator.wait_for_everyone()
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:

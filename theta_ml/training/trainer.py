@@ -86,6 +86,7 @@ class ThetaTrainer(SafeCheckpoints, Trainer):
         total, items = torch.zeros((), device=self.args.device), torch.zeros((), device=self.args.device)
         for batch in self.get_eval_dataloader():
             look(self.safety.stop)
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
             total += model(**batch, num_items_in_batch=1).loss.detach()
             items += loss_tokens(batch)
         sums = self.accelerator.reduce(torch.stack([total, items]), reduction="sum").tolist()
