@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import torch
 import transformers.utils.logging
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from theta_ml.champion import Champion
 from theta_ml.corpus.prepare import PackedCorpus
@@ -64,14 +64,14 @@ def start(
     torch.manual_seed(seed)
     if recipe.start == "base":
         found = find_model(str(recipe.base), settings or load_settings())
-        model = _loaded(found, preset, f"base model {recipe.base}")
+        model = _loaded(found, f"base model {recipe.base}", preset)
         new = _grow(model, found, corpus)
         return _begun(model, recipe, preset.hyper, f"base {recipe.base}", "rate_base", new)
     if recipe.start == "champion":
         why = misfit(preset, champion, corpus, store)
         if champion and not why:
             name = f"champion v{champion.version}"
-            model = _loaded(_model_folder(champion, store), preset, name)
+            model = _loaded(_model_folder(champion, store), name, preset)
             rate = "rate_champion" if isinstance(model, ThetaForCausalLM) else "rate_base"
             return _begun(model, recipe, preset.hyper, name, rate)
         _require_scratch_will_do(recipe, why)
@@ -93,7 +93,7 @@ def load_teacher(recipe: Recipe, champion: Champion | None, corpus: PackedCorpus
             f"recipe {recipe.name}: the teacher at {folder} has another tokenizer than the corpus, and would speak of "
             f"other tokens than the student; choose a teacher with the champion's tokenizer"
         )
-    teacher = _from_pretrained(folder, f"teacher at {folder}")
+    teacher = _loaded(folder, f"teacher at {folder}")
     _require_context(teacher, corpus, f"the teacher at {folder}")
     return teacher.eval()
 
@@ -142,35 +142,30 @@ def _model_folder(champion: Champion, store: Store) -> Path:
     return store.open(champion.uri).path / "model"
 
 
-def _loaded(folder: Path, preset: Preset, what: str) -> PreTrainedModel:
-    """With the preset's dropout on residuals and embeddings, and none on attention, whose fast kernels have none."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    given = config.to_dict()
-    for name in _DROPOUTS:
-        if name in given:
-            setattr(config, name, preset.shape.dropout)
-    for name in _ATTENTION_DROPOUTS:
-        if name in given:
-            setattr(config, name, 0.0)
-    return _from_pretrained(folder, what, config=config)
+def _loaded(folder: Path, what: str, preset: Preset | None = None) -> PreTrainedModel:
+    """In float32, its dropout as the preset has it where one is given.
 
-
-def _from_pretrained(folder: Path, what: str, **more: Any) -> PreTrainedModel:
-    """Raises StageFailed where the library does not know such a model, or a weight of it is missing."""
+    Raises StageFailed where the library does not know such a model, or a weight of it is missing.
+    """
+    from_here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
+        config = AutoConfig.from_pretrained(folder, **from_here)
+        if preset:
+            _set_dropout(config, preset.shape.dropout)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
+            config=config,
             dtype=torch.float32,
             attn_implementation=attention(),
-            local_files_only=True,
-            trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
-            **more,
+            **from_here,
         )
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise StageFailed(f"{what}: {folder} cannot be loaded as a causal language model ({reason})") from None
+        raise StageFailed(
+            f"{what}: {folder} cannot be loaded as a causal language model of the library ({reason}); choose another"
+        ) from None
     model, report = loaded
     if lacking := sorted(report["missing_keys"]):
         raise StageFailed(
@@ -178,6 +173,14 @@ def _from_pretrained(folder: Path, what: str, **more: Any) -> PreTrainedModel:
             f"random; copy the files again, or choose another model"
         )
     return cast(PreTrainedModel, model)
+
+
+def _set_dropout(config: PreTrainedConfig, share: float) -> None:
+    """On residuals and embeddings, where the model has it; none on attention, whose fast kernels have none."""
+    given = config.to_dict()
+    for name in (*_DROPOUTS, *_ATTENTION_DROPOUTS):
+        if name in given:
+            setattr(config, name, share if name in _DROPOUTS else 0.0)
 
 
 def _grow(model: PreTrainedModel, base: Path, corpus: PackedCorpus) -> list[int]:
