@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, StaticCache
 
 from theta_ml.model import ThetaConfig, ThetaForCausalLM, ThetaModel
 from theta_ml.model.modeling_theta import IGNORED, loss_positions
@@ -266,6 +266,18 @@ def test_the_backbone_compiles_as_one_graph(model: ThetaForCausalLM) -> None:
         ids(2, 16), position_ids=torch.arange(16).remainder(8)[None].expand(2, -1), use_cache=False
     )
     assert explained.graph_break_count == 0
+
+
+@torch.no_grad()
+def test_a_static_cache_is_decoded_by_one_graph(one: ThetaForCausalLM) -> None:
+    torch._dynamo.reset()
+    tokens, cache = ids(2, 14), StaticCache(config=one.config, max_cache_len=16)
+    expected = one(tokens).logits[:, 10:]
+    one(tokens[:, :10], past_key_values=cache, use_cache=True)
+    step = torch.compile(one, fullgraph=True, backend="aot_eager")
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        logits = [step(tokens[:, t : t + 1], past_key_values=cache, use_cache=True).logits for t in range(10, 14)]
+    torch.testing.assert_close(torch.cat(logits, 1), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_dropout_falls_on_residuals_and_embeddings_but_not_on_attention() -> None:
