@@ -1,56 +1,34 @@
 """The stage `preflight`: what holds passes, what does not says what to change."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import postgres
-from tests.corpus.snapshots import conversations, passed_checks, write_snapshot
-from theta_ml.corpus import prepare, spec
+from tests.training.packed import MONTH, Packed, database, packed
 from theta_ml.events import Events
 from theta_ml.settings import Settings
 from theta_ml.stage import StageFailed, run_stage
-from theta_ml.store import Store
 from theta_ml.training import preflight, trial
 from theta_ml.training.presets import PRESETS, TINY, ModelShape
 
-MONTH = "2026-01"
 Look = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def database(postgres_url: str, migrated_template: str) -> Iterator[str]:
-    yield from postgres._fresh(postgres_url, migrated_template)
-
-
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory, database: str) -> tuple[Path, str]:
-    """A home, and the corpus in it."""
-    home = tmp_path_factory.mktemp("home")
-    settings = Settings(home=home, database_url=database)  # type: ignore[arg-type]
-    store = Store(settings.artifacts, home / "cache")
-    inputs = [write_snapshot(store, {MONTH: conversations(MONTH, 300)}), *passed_checks(store)]
-    with Events("prepare") as events:
-        made = run_stage(prepare.STAGE, spec.PrepareSpec(MONTH), inputs, "test", settings, events)
-    return home, made.uri
+__all__ = ["database", "packed"]  # fixtures
 
 
 @pytest.fixture
-def look(packed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Look:
+def look(packed: Packed, monkeypatch: pytest.MonkeyPatch) -> Look:
     """Runs the stage on a small model; a seed of its own for each keeps one from finding another's report."""
-    home, corpus = packed
     shape = ModelShape(hidden_size=32, layers=1, heads=2, intermediate_size=64)
     monkeypatch.setitem(PRESETS, "tiny", replace(TINY, shape=shape))
 
     def run(settings: dict[str, Any] | None = None, **given: Any) -> dict[str, Any]:
-        chosen = Settings(home=home, **(settings or {}))
+        chosen = Settings(home=packed.home, **(settings or {}))
         look = preflight.PreflightSpec(MONTH, **given)
         with Events("preflight") as events:
-            result = run_stage(preflight.STAGE, look, [corpus], "test", chosen, events)
-        return dict(Store(chosen.artifacts, home / "cache").open(result.uri).document["value"])
+            result = run_stage(preflight.STAGE, look, [packed.corpus], "test", chosen, events)
+        return dict(packed.store.open(result.uri).document["value"])
 
     return run
 

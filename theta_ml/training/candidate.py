@@ -13,6 +13,7 @@ import torch
 from theta_ml.corpus.prepare import PackedCorpus
 from theta_ml.stage import Inputs, StageFailed, Work
 from theta_ml.training.adapters import merged
+from theta_ml.training.batch_size import choose
 from theta_ml.training.checkpoints import Checkpoints, step_of
 from theta_ml.training.fit import Fit, Fitted, fit
 from theta_ml.training.hardware import name_of, pick_device
@@ -22,7 +23,7 @@ from theta_ml.training.oversight.watch import Oversight, callbacks
 from theta_ml.training.preflight import require_gpu, require_rows
 from theta_ml.training.presets import Hyper
 from theta_ml.training.processes import is_first, world_size
-from theta_ml.training.resources import parameters
+from theta_ml.training.resources import Load, parameters
 from theta_ml.training.start import Start, start
 from theta_ml.training.stop import Stopped
 from theta_ml.training.train import TrainedModel, TrainSpec
@@ -72,14 +73,14 @@ def _prepare(spec: TrainSpec, inputs: Inputs, work: Work) -> _Candidate:
     _require_vocabulary(begun, corpus)
     method = method_of(spec.recipe, begun.model, spec.champion, corpus, packed, work.store)
     require_rows(method.train.count, preset.hyper.rows_per_step)
-    hyper = as_preflight_found(preset.hyper, inputs.artifact("preflight").document["value"])
+    load = Load.of(method.train, work.settings)
+    hyper = choose(begun.model, load, preset.hyper, checkpoints_of(work), method.onlookers)
     return _Candidate(spec, corpus, packed.path / "tokenizer", begun, method, hyper, work, device)
 
 
-def as_preflight_found(hyper: Hyper, report: dict[str, Any]) -> Hyper:
-    """With as many rows at once as preflight found room for."""
-    found: dict[str, Any] = {name: report[name] for name in ("rows_at_once", "gradient_checkpointing") if name in report}
-    return hyper.changed(found)
+def checkpoints_of(work: Work) -> Path:
+    """Folder of this training's checkpoints."""
+    return work.settings.home / "checkpoints" / work.key
 
 
 def _training(candidate: _Candidate, stop: threading.Event) -> Fit:
@@ -91,7 +92,7 @@ def _training(candidate: _Candidate, stop: threading.Event) -> Fit:
         validation=candidate.method.validation,
         peak=spec.rate or candidate.begun.peak,
         seed=spec.seed,
-        folder=work.settings.home / "checkpoints" / work.key,
+        folder=checkpoints_of(work),
         stop=stop,
         trainer=candidate.method.trainer,
         extra=candidate.method.extra,

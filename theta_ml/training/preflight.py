@@ -4,7 +4,8 @@ In seconds: there must be rows enough for a step, a few of them must be learnabl
 time must suffice. What does not hold fails the run, and says what to change.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from transformers import PreTrainedModel
@@ -16,8 +17,10 @@ from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, Stage, StageFailed, Work
 from theta_ml.training.batch_size import GIB, BatchSize, find_batch_size
 from theta_ml.training.hardware import pick_device
-from theta_ml.training.presets import Hyper, find_preset
-from theta_ml.training.recipe import DEFAULT, find_recipe
+from theta_ml.training.methods import method_of
+from theta_ml.training.presets import Hyper
+from theta_ml.training.recipe import DEFAULT, RecipeField, find_recipe
+from theta_ml.training.resolving import for_training
 from theta_ml.training.resources import Load, disk_bytes, free_disk, parameters, room_for_one
 from theta_ml.training.schedule import Plan
 from theta_ml.training.start import start
@@ -36,6 +39,8 @@ class PreflightSpec:
     """The run's month."""
     preset: str = "tiny"
     """As training will have it."""
+    recipe: RecipeField = field(default_factory=lambda: find_recipe(DEFAULT))
+    """Name of the recipe that training will follow."""
     champion: Champion | None = None
     """Whose weights training will start from."""
     seed: int = 1
@@ -44,7 +49,7 @@ class PreflightSpec:
     """Longest training that may begin."""
 
     def __post_init__(self) -> None:
-        find_preset(self.preset)
+        self.recipe.preset_of(self.preset)
         if not self.max_hours > 0:
             raise ValueError(f"max_hours is {self.max_hours}: choose more than 0")
 
@@ -86,23 +91,23 @@ class _Room:
 
 def preflight(spec: PreflightSpec, inputs: Inputs, work: Work) -> PreflightReport:
     corpus, packed = inputs.noun("prepare", PackedCorpus), inputs.artifact("prepare")
-    preset, device = find_preset(spec.preset), pick_device()
+    preset, device = spec.recipe.preset_of(spec.preset), pick_device()
     require_gpu(work.settings, device)
-    require_rows(corpus.sequences["train"], preset.hyper.rows_per_step)
-    begun = start(
-        find_recipe(DEFAULT), preset, spec.champion, corpus, packed.path, spec.seed, work.store, work.settings
-    )
-    rows = open_rows(packed, "train", work.store)
-    load = Load.of(rows, work.settings)
-    room = _require_room(begun.model, load, preset.hyper, device, work)
+    begun = start(spec.recipe, preset, spec.champion, corpus, packed.path, spec.seed, work.store, work.settings)
+    method = method_of(spec.recipe, begun.model, spec.champion, corpus, packed, work.store)
+    require_rows(method.train.count, preset.hyper.rows_per_step)
+    load = Load.of(method.train, work.settings)
+    room = _require_room(begun.model, load, preset.hyper, device, method.onlookers, work)
     count = parameters(begun.model)
-    trial = _try_out(begun.model, rows, begun.peak, spec.seed, room)
+    # Pairs are few, and in the corpus too: whether the model learns is seen on its rows.
+    trial = _try_out(begun.model, open_rows(packed, "train", work.store), begun.peak, spec.seed, room, method.onlookers)
     require_learnable(trial)
-    plan = Plan.of(preset.hyper, rows.count, begun.peak)
+    plan = Plan.of(preset.hyper, method.train.count, begun.peak)
     speed = trial.tokens_per_second
-    if device.type == "cuda" and next(begun.model.parameters()).device != device:
+    if device.type == "cuda" and next(begun.model.parameters()).device.type != "cuda":
         speed = GPU_FLOPS / (6 * count)
-    seconds = plan.steps * preset.hyper.rows_per_step * corpus.max_length / (speed * load.processes)
+    answers = 2 if load.pair else 1
+    seconds = answers * plan.steps * preset.hyper.rows_per_step * corpus.max_length / (speed * load.processes)
     require_time(seconds, spec.max_hours)
     report = PreflightReport(
         month=spec.month,
@@ -149,7 +154,14 @@ def require_time(seconds: float, max_hours: float) -> None:
         )
 
 
-def _require_room(model: PreTrainedModel, load: Load, hyper: Hyper, device: torch.device, work: Work) -> _Room:
+def _require_room(
+    model: PreTrainedModel,
+    load: Load,
+    hyper: Hyper,
+    device: torch.device,
+    frozen: Sequence[PreTrainedModel],
+    work: Work,
+) -> _Room:
     memory = room_for_one(device, load.processes)
     disk, free = disk_bytes(model), free_disk(work.settings.home)
     if disk > free:
@@ -157,15 +169,18 @@ def _require_room(model: PreTrainedModel, load: Load, hyper: Hyper, device: torc
             f"checkpoints need about {disk / GIB:.1f} GiB and {free / GIB:.1f} are free: make room, or set THETA_HOME "
             f"to another disk"
         )
-    found = find_batch_size(model, load, hyper.rows_per_step, memory, hyper.rows_at_once)
+    found = find_batch_size(model, load, hyper.rows_per_step, memory, hyper.rows_at_once, frozen)
     return _Room(found, memory, disk, free)
 
 
-def _try_out(model: PreTrainedModel, rows: Rows, rate: float, seed: int, room: _Room) -> Trial:
+def _try_out(
+    model: PreTrainedModel, rows: Rows, rate: float, seed: int, room: _Room, frozen: Sequence[PreTrainedModel]
+) -> Trial:
     """On the GPU where it is idle, which also measures its speed; beside another training, on the CPU."""
     if torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > room.found.memory_bytes:
-        model.to("cuda")  # type: ignore[arg-type]  # the library's annotation of `to` is wrong
-    return try_out(model, rows, rate, seed)
+        for each in (model, *frozen):
+            each.to("cuda")  # type: ignore[arg-type]  # the library's annotation of `to` is wrong
+    return try_out(model, rows, rate, seed, frozen)
 
 
-STAGE = Stage("preflight", 2, PreflightSpec, preflight)
+STAGE = Stage("preflight", 2, PreflightSpec, preflight, for_training)

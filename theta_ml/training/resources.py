@@ -12,13 +12,14 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
@@ -27,6 +28,9 @@ from theta_ml.corpus.rows import Rows
 from theta_ml.settings import Settings
 from theta_ml.training.hardware import has_bfloat16
 from theta_ml.training.processes import process_count
+
+if TYPE_CHECKING:
+    from theta_ml.training.methods.preference import PairRows
 
 PROCESS_BYTES = 700 << 20
 """Of Python with torch and transformers loaded; on a GPU of a CUDA context and its libraries' workspaces."""
@@ -54,11 +58,12 @@ class Load:
     """A row is two answers to be compared, beside what a frozen model says of them (preference)."""
 
     @classmethod
-    def of(cls, rows: Rows, settings: Settings, pair: bool = False) -> "Load":
+    def of(cls, rows: "Rows | PairRows", settings: Settings) -> "Load":
         """Of these rows, on this machine."""
-        count = process_count(settings)
+        count, pair = process_count(settings), not isinstance(rows, Rows)
+        share = _loss_share(rows) if isinstance(rows, Rows) else 1.0
         sharded = settings.train_sharding == "full" and count > 1
-        return cls(rows.max_length, _loss_share(rows), processes=count, sharded=sharded, pair=pair)
+        return cls(rows.max_length, share, processes=count, sharded=sharded, pair=pair)
 
 
 @dataclass(frozen=True)
@@ -172,19 +177,20 @@ def _step_bytes(model: PreTrainedModel, load: Load, frozen: Sequence[PreTrainedM
             parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         batch = forward_arguments(learner, rows, load)
         with _LiveBytes() as live, torch.autocast("cpu", torch.bfloat16, enabled=_in_bfloat16()):
-            watched = _watched(watchers, batch)
-            loss = learner(**batch).loss
-            loss.backward()
-            del watched, loss
+            _loss(learner, watchers, batch).backward()
     return live.peak
 
 
-@torch.no_grad()
-def _watched(models: list[PreTrainedModel], batch: dict[str, Any]) -> list[Tensor]:
-    """Logits of the frozen models where there is loss; they are kept until it is known."""
+def _loss(learner: PreTrainedModel, watchers: list[PreTrainedModel], batch: dict[str, Any]) -> Tensor:
+    """A scalar that holds what the methods' losses hold: beside onlookers, both sides' logits of every token."""
+    if not watchers:
+        loss: Tensor = learner(**batch).loss
+        return loss
     inputs = {name: batch[name] for name in ("input_ids", "position_ids")}
-    logits = (model(**inputs).logits for model in models)
-    return [x.flatten(0, 1)[batch["loss_at"]] if "loss_at" in batch else x for x in logits]
+    with torch.no_grad():
+        seen = [functional.log_softmax(watcher(**inputs).logits.float(), -1) for watcher in watchers]
+    own = functional.log_softmax(learner(**inputs).logits.float(), -1)
+    return torch.stack([functional.kl_div(own, other, reduction="sum", log_target=True) for other in seen]).sum()
 
 
 def _without_content(model: PreTrainedModel) -> PreTrainedModel:

@@ -2,7 +2,9 @@
 
 import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import nn
 
 from theta_ml.champion import Champion
 from theta_ml.corpus.prepare import PackedCorpus, open_rows
@@ -33,6 +35,11 @@ class Method:
     train: "Rows | PairRows"
     validation: "Rows | PairRows"
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def onlookers(self) -> list["PreTrainedModel"]:
+        """Models that are not trained and look at each batch too: a teacher, a reference."""
+        return [cast("PreTrainedModel", each) for each in self.extra.values() if isinstance(each, nn.Module)]
 
 
 def method_of(
