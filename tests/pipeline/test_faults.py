@@ -92,8 +92,7 @@ def decision(stack: Any, run_id: str, seconds: float = 600) -> dict[str, Any]:
 def trained(stack: Any, run_id: str) -> dict[str, Any]:
     """The TrainedModel of a run."""
     with Airflow(stack.settings) as airflow:
-        artifact = airflow.artifact(run_id, "train")
-    assert artifact
+        artifact = airflow.artifacts(run_id)["train[continue]"]
     found: dict[str, Any] = (
         Store(stack.settings.artifacts, stack.home / "cache").open(artifact["uri"]).document["value"]
     )

@@ -1,11 +1,15 @@
 """Whole runs on a real stack: Postgres, MLflow, Airflow, SMTP."""
 
+import json
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.pipeline.drive import theta, theta_json
+from theta_ml.cli.airflow import Airflow
+from theta_ml.cli.retrain import watch
+from theta_ml.tracking import candidate_run, client
 
 pytestmark = pytest.mark.stack
 
@@ -51,3 +55,69 @@ def test_the_ledger_has_one_row_a_run(stack: Any, decisions: Any) -> None:
 
 def test_the_champion_answers(stack: Any, decisions: Any) -> None:
     assert theta(stack.env, "chat", "How do I cook rice?").stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def tandem(stack: Any, decisions: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A run of two recipes after the first model, and its verdict."""
+    run: dict[str, Any] = theta_json(
+        stack.env, "retrain", "--month", "2026-02", "--recipe", "continue", "--recipe", "scratch", "--wait"
+    )
+    return run
+
+
+def test_every_recipe_trains_and_the_better_candidate_meets_the_gate(stack: Any, tandem: dict[str, Any]) -> None:
+    decision = tandem["decision"]
+    assert decision["decision"] in {"promoted", "rejected"}
+    candidates = {each["recipe"]: each for each in decision["numbers"]["candidates"]}
+    assert set(candidates) == {"continue", "scratch"}
+    best = min(candidates.values(), key=lambda each: each["bits_per_byte"])
+    assert decision["numbers"]["recipe"] == best["recipe"]
+    assert decision["sentence"].endswith(f"; recipe {best['recipe']}, the best of 2.")
+    with Airflow(stack.settings) as airflow:
+        states = airflow.run(tandem["run_id"]).tasks
+        artifacts = airflow.artifacts(tandem["run_id"])
+    assert {name: states[name] for name in ("train[continue]", "train[scratch]", "select", "done")} == dict.fromkeys(
+        ("train[continue]", "train[scratch]", "select", "done"), "success"
+    )
+    assert artifacts[f"train[{best['recipe']}]"]["uri"] == best["uri"]
+    assert artifacts["prepare[continue]"] == artifacts["prepare[scratch]"]  # one mixture, one corpus
+
+
+def test_mlflow_compares_the_candidates(stack: Any, tandem: dict[str, Any]) -> None:
+    mlflow, parent = client(stack.settings), tandem["decision"]["numbers"]["mlflow_run_id"]
+    for candidate in tandem["decision"]["numbers"]["candidates"]:
+        run = mlflow.get_run(candidate_run(stack.settings, tandem["run_id"], "2026-02", candidate["recipe"]))
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["mlflow.parentRunId"] == parent
+        assert run.data.params["recipe"] == candidate["recipe"]
+        assert run.data.metrics["validation_bits_per_byte"] == candidate["bits_per_byte"]
+        assert len(mlflow.get_metric_history(run.info.run_id, "train_loss")) > 1
+
+
+def test_a_candidate_that_fails_stops_no_other(stack: Any, decisions: dict[str, dict[str, Any]]) -> None:
+    recipes = stack.home / "recipes"
+    recipes.mkdir(exist_ok=True)
+    (recipes / "lost.yaml").write_text("summary: A base that is not there\nstart: base\nbase: ./nowhere\n")
+    run = theta_json(stack.env, "retrain", "--month", "2026-01", "--recipe", "lost", "--recipe", "continue", "--wait")
+    assert run["state"] == "success"
+    assert run["decision"]["numbers"]["recipe"] == "continue"
+    assert " of lost" in theta_json(stack.env, "mail")[-1]["text"]
+    failed = theta(
+        stack.env, "retrain", "--month", "2026-01", "--recipe", "lost", "--wait", "--json", check=False
+    )  # fmt: skip
+    assert failed.returncode == 1
+    assert json.loads(failed.stdout)["decision"]["decision"] == "failed"
+    assert " of lost" in theta_json(stack.env, "mail")[-1]["text"]
+
+
+def test_an_unknown_recipe_ends_the_run_before_it_prepares(stack: Any, decisions: dict[str, dict[str, Any]]) -> None:
+    with Airflow(stack.settings) as airflow:
+        run_id = airflow.start({"month": "2026-01", "recipes": ["nope"]})
+        assert watch(airflow, run_id, "2026-01") == "failed"
+        states = airflow.run(run_id).tasks
+    assert states["recipes"] == "failed"
+    assert states["prepare"] == states["train"] == states["select"] or states["prepare"] == "upstream_failed"
+    refused = theta(stack.env, "retrain", "--month", "2026-01", "--recipe", "nope", check=False)
+    assert refused.returncode == 1
+    assert "there is no recipe 'nope'; there are: continue" in refused.stderr

@@ -24,17 +24,32 @@ MARKS = {
 @click.option("--month", required=True, callback=month_option, help="Month to retrain on, YYYY-MM.")
 @click.option("--bootstrap", is_flag=True, help="Let the first candidate ever become champion.")
 @click.option("--preset", type=click.Choice(["tiny", "base"]), default="tiny", show_default=True)
+@click.option(
+    "--recipe", "recipes", multiple=True, default=["continue"], show_default=True,
+    help="A candidate's recipe; once for each, and the best of them meets the champion.",
+)  # fmt: skip
 @click.option("--new-tokenizer", is_flag=True, help="Train a tokenizer, and so a model from scratch.")
 @click.option("--wait", is_flag=True, help="Follow the run and print its decision; exit 1 if it failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run, and with --wait its decision, as JSON.")
-def retrain(month: str, bootstrap: bool, preset: str, new_tokenizer: bool, wait: bool, as_json: bool) -> None:
+def retrain(
+    month: str,
+    bootstrap: bool,
+    preset: str,
+    recipes: tuple[str, ...],
+    new_tokenizer: bool,
+    wait: bool,
+    as_json: bool,
+) -> None:
     """Retrain on a month's conversations, through Airflow.
 
     A promotion, a rejection and a blocked month are all answers: exit 0. Ctrl-C stops waiting, not the run.
     """
     settings = load_settings()
+    _require_sound(recipes, settings)
     tokenizer = "new" if new_tokenizer else "champion"
-    parameters = {"month": month, "bootstrap": bootstrap, "preset": preset, "tokenizer": tokenizer}
+    parameters = {
+        "month": month, "bootstrap": bootstrap, "preset": preset, "recipes": list(recipes), "tokenizer": tokenizer,
+    }  # fmt: skip
     with Airflow(settings) as airflow:
         answer = start(airflow, parameters)
         if wait:
@@ -42,6 +57,17 @@ def retrain(month: str, bootstrap: bool, preset: str, new_tokenizer: bool, wait:
     click.echo(json.dumps(answer, indent=2) if as_json else _in_words(answer))
     if answer.get("state") == "failed":
         raise SystemExit(1)
+
+
+def _require_sound(recipes: tuple[str, ...], settings: Settings) -> None:
+    """Rather said here than in the mail about a run that failed."""
+    from theta_ml.training.recipe import RecipeError, find_recipe
+
+    try:
+        for name in recipes:
+            find_recipe(name, settings)
+    except RecipeError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def start(airflow: Airflow, parameters: dict[str, Any]) -> dict[str, Any]:
