@@ -115,6 +115,7 @@ class SafeCheckpoints(Trainer):
         self.safety = safety
         self.progress = Progress()
         self._begin: _Begin | None = None
+        self._resumed_from: str | None = None
         self._epoch_loss = torch.zeros((), device=self.args.device)
         self._highest_norm = torch.zeros((), device=self.args.device)
         self._counted_step = 0
@@ -178,6 +179,13 @@ class SafeCheckpoints(Trainer):
         self.state.log_history.append(line)
         guard.look_at(self.state.log_history)
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, line)
+
+    def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        random = RandomState.now(self.args.device)
+        try:
+            return super()._evaluate(*args, **kwargs)
+        finally:
+            random.restore(self.args.device)  # making a loader draws a number: validating must not change the training
 
     def validated(self, loss: float) -> dict[str, float]:
         """Writes the validation's line and says its metric as the library knows it."""
@@ -290,6 +298,7 @@ class SafeCheckpoints(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
+        self._resumed_from = checkpoint
         self.progress = Progress.from_json((Path(checkpoint) / PROGRESS).read_text())
         saved = load_file(Path(checkpoint) / OPTIMIZER)
         restore_moments(self.model, self._plain_optimizer(), saved, bool(self.is_fsdp_enabled))
@@ -327,6 +336,7 @@ class SafeCheckpoints(Trainer):
         self._counted_step = self.state.global_step
         self._mark = self._saved_at = time.perf_counter()
         if self.progress.validation_due:
+            self._load_rng_state(self._resumed_from)
             self.control.should_evaluate = self.control.should_save = True
             self._maybe_log_save_evaluate(self._tr_loss, None, self.model_wrapped, None, self.state.epoch, None, 0.0)
 
