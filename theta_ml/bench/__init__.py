@@ -12,6 +12,7 @@ import click
 BENCHMARKS = {
     "pipeline": ("theta_ml.bench.pipeline:bench_pipeline", "What a retraining run costs beyond its stages' own work."),
     "corpus": ("theta_ml.bench.corpus:bench_corpus", "From Postgres to packed rows, against the usual pipeline."),
+    "train": ("theta_ml.bench.train:bench_train", "Tokens a second in training, against TRL's SFTTrainer."),
     "import": ("theta_ml.bench.landing:bench_import", "Landing conversations, against psycopg's executemany."),
     "up": ("theta_ml.bench.up:bench_up", "Starting everything, against `airflow standalone`."),
 }
