@@ -39,12 +39,12 @@ with DAG(
     study = StageOperator(stage="study", takes=["prepare"], values=chosen | search, pool="gpu")
 
     @task
-    def slots() -> list[int]:
+    def slots() -> list[str]:
         """One for each trial there may be; those that come after the budget is spent are skipped, and say so."""
-        return list(range(get_current_context()["params"]["trials"]))
+        return [str(slot) for slot in range(get_current_context()["params"]["trials"])]
 
     @task_group(prefix_group_id=False)
-    def one(slot: int) -> None:
+    def one(slot: str) -> None:
         """One at a time: who chooses a trial looks at those before it."""
         StageOperator(
             stage="trial", takes=["prepare", "study"], values={"slot": slot}, pool="gpu",

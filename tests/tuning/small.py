@@ -23,7 +23,7 @@ HYPER = presets.Hyper(
     rows_per_step=4,
     rows_at_once=4,
     epochs=50,
-    max_steps=60,
+    max_steps=24,
     rate_scratch=1e-6,  # so low that chance beats it
     rate_champion=1e-4,
     validation_rows=8,
@@ -39,7 +39,9 @@ class Home:
         snapshot = write_snapshot(self.store, {MONTH: conversations(MONTH, 200)})
         with Events("prepare") as events:
             inputs = [snapshot, *passed_checks(self.store)]
-            self.corpus = run_stage(prepare.STAGE, PrepareSpec(MONTH, datasets="none"), inputs, "t", self.settings, events).uri
+            self.corpus = run_stage(
+                prepare.STAGE, PrepareSpec(MONTH, datasets="none"), inputs, "t", self.settings, events
+            ).uri
 
     def study(self, run_id: str = "run", **values: Any) -> str:
         """URI of the study with these parameters."""

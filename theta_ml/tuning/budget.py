@@ -10,9 +10,9 @@ from theta_ml.stage import StageFailed
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-WANTED = 12
-"""Trials that the minutes are shared out to, where nobody says how many."""
-VALIDATIONS = 8
+WANTED, FEWEST = 12, 4
+"""Trials that the minutes are shared out to, where nobody says how many; and how many it may come down to."""
+VALIDATIONS = 6
 """Times that a trial is scored on its way, and may be pruned."""
 LEAST_STEPS = 40
 """Of the recipe's own rows; fewer tell nothing."""
@@ -37,7 +37,8 @@ class Budget:
     """What a trial should take, from the measured speed."""
 
     def steps(self, rows_per_step: int) -> int:
-        return max(self.validations, round(self.rows / rows_per_step))
+        """Of a trial; a whole number between two validations."""
+        return self.validations * max(1, round(self.rows / rows_per_step / self.validations))
 
     def why_over(self, trials: Iterable["FrozenTrial"]) -> str | None:
         """Why no other trial begins; None where one may. What has begun is finished: half a trial tells nothing."""
@@ -65,14 +66,14 @@ def share_out(
 ) -> Budget:
     """The budget where a row takes `row_seconds` to train on, each validation scores `scored_rows` and a training by
     the recipe would see `most_rows`. Raises StageFailed where the minutes hold too little."""
-    scoring = VALIDATIONS * scored_rows * SCORED * row_seconds
-    rows = round((minutes * 60 / (trials or WANTED) - scoring) / row_seconds)
-    least = LEAST_STEPS * rows_per_step
-    if rows < least and most_rows > rows:
-        needed = math.ceil((trials or WANTED) * (least * row_seconds + scoring) / 60)
+    scoring = VALIDATIONS * scored_rows * SCORED
+    least = min(most_rows, LEAST_STEPS * rows_per_step)
+    rows = min(most_rows, max(least, round(minutes * 60 / row_seconds / (trials or WANTED) - scoring)))
+    trial_seconds = (rows + scoring) * row_seconds
+    wanted = trials or FEWEST
+    if trial_seconds * wanted > 1.1 * minutes * 60:
         raise StageFailed(
-            f"{minutes:g} minutes hold no {trials or WANTED} trials of {LEAST_STEPS} steps at {1 / row_seconds:.0f} "
-            f"rows a second: give it {needed} minutes, or fewer trials"
+            f"{minutes:g} minutes hold no {wanted} trials of {LEAST_STEPS} steps, at {1 / row_seconds:.0f} rows a "
+            f"second: give it {math.ceil(trial_seconds * wanted / 60)} minutes, or fewer trials"
         )
-    rows = min(rows, most_rows)
-    return Budget(minutes * 60, trials, rows, VALIDATIONS, rows * row_seconds + scoring)
+    return Budget(minutes * 60, trials, rows, VALIDATIONS, trial_seconds)

@@ -75,7 +75,7 @@ class Candidate:
             | {
                 "max_steps": steps,
                 "epochs": math.ceil(steps / math.ceil(rows / rows_per_step)),
-                "validate_steps": max(1, steps // budget.validations),
+                "validate_steps": steps // budget.validations,
                 "patience": None,  # who ends a trial early is the pruner
             }
         )

@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import statistics
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -95,7 +95,8 @@ def _begin(storage: Any, name: str, candidate: Candidate, work: Work) -> None:
     with training_lock(work.settings.home, work.run_id, work.key, work.events):
         ready = candidate.ready()
         rate, start = ready.start.peak, ready.start.name
-        space, budget = candidate.space(rate), _measured(candidate, ready, work)
+        space = candidate.space(rate)
+        budget = _measured(candidate, ready, space, work)
     fresh = optuna.create_study(study_name=name, storage=storage, direction="minimize")
     attributes = {RUN: work.run_id, START: start, RATE_FIELD: ready.start.rate, PEAK: rate, DEFAULT: space.default}
     for attribute, value in attributes.items():
@@ -109,7 +110,7 @@ def _begin(storage: Any, name: str, candidate: Candidate, work: Work) -> None:
     )
 
 
-def _measured(candidate: Candidate, ready: Ready, work: Work) -> Budget:
+def _measured(candidate: Candidate, ready: Ready, space: Space, work: Work) -> Budget:
     """What the minutes come to at the speed of some steps."""
     spec, hyper = candidate.spec, candidate.preset.hyper
     few = hyper.changed(
@@ -130,7 +131,10 @@ def _measured(candidate: Candidate, ready: Ready, work: Work) -> Budget:
     step_seconds = statistics.median(later - earlier for earlier, later in pairwise(times))
     scored = min(hyper.validation_rows, ready.method.validation.count)
     most = min(hyper.epochs * ready.rows, hyper.max_steps * hyper.rows_per_step)
-    return share_out(spec.minutes, spec.trials, step_seconds / hyper.rows_per_step, hyper.rows_per_step, scored, most)
+    points = math.prod(len(values) for values in space.grid.values()) + 1 if spec.sampler == "grid" else None
+    row_seconds = step_seconds / hyper.rows_per_step
+    budget = share_out(spec.minutes, spec.trials or points, row_seconds, hyper.rows_per_step, scored, most)
+    return replace(budget, trials=spec.trials)
 
 
 def load_study(storage: Any, name: str, candidate: Candidate) -> "optuna.Study":

@@ -20,9 +20,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from theta_ml.events import Events
 from theta_ml.settings import Settings
-from theta_ml.stage import Inputs, Stage, StageSkipped, Work
+from theta_ml.stage import Inputs, Stage, StageFailed, StageSkipped, Work
 from theta_ml.store import Store
-from theta_ml.training.guard import Guard
+from theta_ml.training.guard import MOST, SHARE, Guard
 from theta_ml.training.lock import training_lock
 from theta_ml.training.stop import Stopped, stop_on_sigterm
 from theta_ml.tuning.budget import SECONDS, Budget, spent_seconds
@@ -109,11 +109,13 @@ class Tuning:
         return result
 
     def _require_more(self, study: optuna.Study, budget: Budget) -> None:
+        """Whatever was begun is finished; else there must be budget, and points that nobody tried."""
         trials = study.get_trials(deepcopy=False)
+        if any(each.state == TrialState.WAITING and HISTORY in each.user_attrs for each in trials):
+            return
         why = budget.why_over(trials)
-        waiting = any(each.state == TrialState.WAITING for each in trials)
-        if why is None and not waiting and isinstance(study.sampler, optuna.samplers.GridSampler):
-            why = "every point of the grid is tried" if study.sampler.is_exhausted(study) else None
+        if why is None and isinstance(study.sampler, optuna.samplers.GridSampler) and study.sampler.is_exhausted(study):
+            why = "every point of the grid is tried"
         if why:
             raise StageSkipped(why)
 
@@ -126,9 +128,19 @@ class Tuning:
                 study.tell(each.number, state=TrialState.FAIL)
                 again(study, each)
 
+    def clear(self) -> None:
+        """Removes what trials left that were killed too often."""
+        states = {each.state for each in self.study().get_trials(deepcopy=False)}
+        if not states & {TrialState.WAITING, TrialState.RUNNING}:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
     def folder(self, number: int) -> Path:
         """Of the trial's checkpoints."""
-        return self.settings.home / "tuning" / self.name / str(number)
+        return self._folder / str(number)
+
+    @property
+    def _folder(self) -> Path:
+        return self.settings.home / "tuning" / self.name
 
 
 def machine(settings: Settings) -> str:
@@ -145,6 +157,17 @@ def stop_on_signals() -> Iterator[Event]:
             yield stop
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _running_away_prunes(folder: Path) -> Iterator[None]:
+    """A training that the guard gave up on says something about its point, and nothing about the study."""
+    try:
+        yield
+    except StageFailed as failed:
+        if Guard.load(folder).rollbacks < MOST:
+            raise
+        raise optuna.TrialPruned(str(failed)) from None
 
 
 class Attempt:
@@ -168,7 +191,7 @@ class Attempt:
         report = Report(self, trial, folder, hyper.validate_steps or hyper.max_steps, point == attributes[DEFAULT])
         rate = point.get(RATE, attributes[PEAK])
         try:
-            with stop_on_signals() as stop:
+            with stop_on_signals() as stop, _running_away_prunes(folder):
                 fitted = candidate.fit(ready, hyper, rate, folder, stop, [report])
         except optuna.TrialPruned as reason:
             trial.set_user_attr(NOTE, str(reason))
@@ -177,6 +200,8 @@ class Attempt:
         finally:
             report.keep_time()
         shutil.rmtree(folder, ignore_errors=True)
+        if fitted.rollbacks:
+            trial.set_user_attr(NOTE, f"it ran away, and went on with the rate times {SHARE**fitted.rollbacks:g}")
         return fitted.best_validation_loss
 
 
@@ -189,15 +214,10 @@ class Report(TrainerCallback):
         """It is measured to its end: what would the others be compared with?"""
         self.started = self.shown_at = time.monotonic()
         done = attempt.study.get_trials(deepcopy=False)
+        self.reported = set(done[trial.number].intermediate_values)
         self.spent = spent_seconds(each for each in done if each.number != trial.number)
         best = [each.value for each in done if each.state == TrialState.COMPLETE and each.value is not None]
         self.best = f", best {min(best):.4f}" if best else ""
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if Guard.load(self.folder).rollbacks:
-            raise optuna.TrialPruned("the training ran away")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         now = time.monotonic()
@@ -218,7 +238,10 @@ class Report(TrainerCallback):
     ) -> None:
         if not logs or LOSS not in logs:
             return
-        self.trial.report(logs[LOSS], round(state.global_step / self.every))
+        number = state.global_step // self.every
+        if number not in self.reported:  # it may have been, before the training was killed or sent back
+            self.trial.report(logs[LOSS], number)
+            self.reported.add(number)
         self.trial.set_user_attr(HISTORY, json.dumps(state.log_history))
         self.keep_time()
         if not self.is_default and state.global_step < state.max_steps and self.trial.should_prune():

@@ -42,6 +42,7 @@ def find_winner(tuning: Tuning) -> Winner:
     if found.loss is not None and found.default_loss is not None and found.loss < found.default_loss:
         name, file = _write(tuning, found)
         found = replace(found, recipe=name, file=str(file))
+    tuning.clear()
     told(tuning.settings, study, tuning.candidate, tuning.events, ended=True)
     return replace(found, sentence=_sentence(found))
 
