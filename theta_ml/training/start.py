@@ -61,6 +61,7 @@ def start(
     missing or does not suit the corpus, or where the recipe needs a champion and none fits.
     """
     transformers.utils.logging.disable_progress_bar()  # one bar a file of weights: noise in a task's log
+    transformers.utils.logging.set_verbosity_error()  # hints for who writes code; what is wrong is raised
     torch.manual_seed(seed)
     if recipe.start == "base":
         found = find_model(str(recipe.base), settings or load_settings())
