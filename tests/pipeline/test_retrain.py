@@ -59,7 +59,11 @@ def test_the_champion_answers(stack: Any, decisions: Any) -> None:
 
 @pytest.fixture(scope="module")
 def tandem(stack: Any, decisions: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A run of two recipes after the first model, and its verdict."""
+    """A run of two recipes after the first model, each a short one in the place of the built-in, and its verdict."""
+    recipes = stack.home / "recipes"
+    recipes.mkdir(exist_ok=True)
+    for name, start in (("continue", "champion"), ("scratch", "scratch")):
+        (recipes / f"{name}.yaml").write_text(f"summary: Short\nstart: {start}\nhyper:\n  max_steps: 80\n")
     run: dict[str, Any] = theta_json(
         stack.env, "retrain", "--month", "2026-02", "--recipe", "continue", "--recipe", "scratch", "--wait"
     )
@@ -95,10 +99,10 @@ def test_mlflow_compares_the_candidates(stack: Any, tandem: dict[str, Any]) -> N
         assert len(mlflow.get_metric_history(run.info.run_id, "train_loss")) > 1
 
 
-def test_a_candidate_that_fails_stops_no_other(stack: Any, decisions: dict[str, dict[str, Any]]) -> None:
-    recipes = stack.home / "recipes"
-    recipes.mkdir(exist_ok=True)
-    (recipes / "lost.yaml").write_text("summary: A base that is not there\nstart: base\nbase: ./nowhere\n")
+def test_a_candidate_that_fails_stops_no_other(stack: Any, tandem: dict[str, Any]) -> None:
+    (stack.home / "recipes" / "lost.yaml").write_text(
+        "summary: A base that is not there\nstart: base\nbase: ./nowhere\n"
+    )
     run = theta_json(stack.env, "retrain", "--month", "2026-01", "--recipe", "lost", "--recipe", "continue", "--wait")
     assert run["state"] == "success"
     assert run["decision"]["numbers"]["recipe"] == "continue"
@@ -117,7 +121,7 @@ def test_an_unknown_recipe_ends_the_run_before_it_prepares(stack: Any, decisions
         assert watch(airflow, run_id, "2026-01") == "failed"
         states = airflow.run(run_id).tasks
     assert states["recipes"] == "failed"
-    assert states["prepare"] == states["train"] == states["select"] or states["prepare"] == "upstream_failed"
+    assert states["prepare"] == states["train"] == states["evaluate"] == "upstream_failed"
     refused = theta(stack.env, "retrain", "--month", "2026-01", "--recipe", "nope", check=False)
     assert refused.returncode == 1
     assert "there is no recipe 'nope'; there are: continue" in refused.stderr

@@ -14,7 +14,6 @@ from theta_ml.bench import row
 from theta_ml.bench.stack import own_stack, run_theta
 from theta_ml.cli.airflow import Airflow
 from theta_ml.cli.retrain import watch
-from theta_ml.cli.stage import STAGES
 from theta_ml.local.plan import repository
 from theta_ml.settings import Settings
 from theta_ml.store import Store
@@ -92,10 +91,11 @@ def _run_row(ours: list[Measured], theirs: list[Measured]) -> dict[str, Any]:
 
 
 def _month_rows(ours: list[Measured], theirs: list[Measured]) -> list[dict[str, Any]]:
-    """Overhead of each run, and of a stage in it."""
+    """Overhead of each run, and of a stage in it: of those that the first run went through."""
     rows = []
+    stages = len(ours[0].work)
     for month, mine, other in zip(MONTHS, ours, theirs, strict=True):
-        for what, share in (("run", 1), ("stage", len(STAGES))):
+        for what, share in (("run", 1), ("stage", stages)):
             value, peer_value = mine.overhead / share, other.overhead / share
             rows.append(
                 row(

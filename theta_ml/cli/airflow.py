@@ -52,8 +52,10 @@ class Airflow:
         return str(self._ask("POST", f"/api/v2/dags/{dag}/dagRuns", json=body)["dag_run_id"])
 
     def run(self, run_id: str, dag: str = DAG) -> Run:
-        state = self._ask("GET", _place(run_id, dag))["state"]
-        return Run(run_id, state, {name: each["state"] for name, each in self._instances(run_id, dag).items()})
+        run = self._ask("GET", _place(run_id, dag))
+        recipes = dict(enumerate(dict.fromkeys((run["conf"] or {}).get("recipes", []))))
+        instances = self._instances(run_id, dag, recipes)
+        return Run(run_id, run["state"], {name: each["state"] for name, each in instances.items()})
 
     def run_times(self, run_id: str, dag: str = DAG) -> tuple[str, str]:
         """ISO instants at which the run was asked for and ended."""
@@ -84,16 +86,17 @@ class Airflow:
         """Address of the run in Airflow's UI."""
         return f"{self.url}/dags/{DAG}/runs/{quote(run_id, safe='')}"
 
-    def _instances(self, run_id: str, dag: str) -> dict[str, dict[str, Any]]:
-        """Task instances by name."""
+    def _instances(self, run_id: str, dag: str, named: dict[int, str] | None = None) -> dict[str, dict[str, Any]]:
+        """Task instances by name. `named` names map indexes of which no instance has begun."""
         found: list[dict[str, Any]] = []
         while True:
             page = self._ask("GET", f"{_place(run_id, dag)}/taskInstances", params={"offset": len(found), "limit": 100})
             found += page["task_instances"]
             if len(found) >= page["total_entries"] or not page["task_instances"]:
                 break
-        # One that has not begun has no name yet; its siblings of the same index have.
-        names = {each["map_index"]: each["rendered_map_index"] for each in found if each["rendered_map_index"]}
+        # One that has not begun has its index for a name; its siblings of the same index have more.
+        names = {each["map_index"]: each["rendered_map_index"] for each in found if _is_named(each)}
+        names = (named or {}) | names
         return {_name(each["task_id"], each["map_index"], names): each for each in found}
 
     def _ask(self, method: str, path: str, **arguments: Any) -> Any:
@@ -104,6 +107,10 @@ class Airflow:
         if response.is_error:
             raise click.ClickException(f"Airflow says no to {method} {path}: {response.status_code} {response.text}")
         return response.json()
+
+
+def _is_named(instance: dict[str, Any]) -> bool:
+    return instance["rendered_map_index"] not in (None, "", str(instance["map_index"]))
 
 
 def _name(task: str, index: int, names: dict[int, str]) -> str:

@@ -126,13 +126,18 @@ def _states(airflow: Airflow, run_id: str, dag: str) -> Iterator[Run]:
 
 
 def _line(title: str, run: Run) -> str:
-    return f"{title}  " + "  ".join(f"{MARKS.get(state or '', '·')} {task}" for task, state in run.tasks.items())
+    from rich.markup import escape
+
+    marks = (f"{MARKS.get(state or '', '·')} {escape(task)}" for task, state in run.tasks.items())
+    return f"{title}  " + "  ".join(marks)
 
 
 def _print_changes(console: Any, title: str, shown: dict[str, str | None], run: Run) -> None:
+    from rich.markup import escape
+
     for task, state in run.tasks.items():
         if state and state not in ("scheduled", "queued", "removed") and shown.get(task) != state:
-            console.print(f"{title}  {MARKS.get(state, '·')} {task} {state}", highlight=False)
+            console.print(f"{title}  {MARKS.get(state, '·')} {escape(task)} {state}", highlight=False)
             shown[task] = state
 
 
