@@ -54,6 +54,8 @@ class Fit:
     """The method; it has `of(work, safety)`."""
     extra: dict[str, Any] = field(default_factory=dict)
     """What the method needs beside."""
+    bfloat16: bool | None = None
+    """Compute in bfloat16, with weights in float32; None: where the hardware has it."""
     sharded: bool = False
     """Where several processes train, each holds a part of the model (FSDP) rather than all of it."""
     log: Callable[[str], None] = lambda message: None
@@ -102,7 +104,7 @@ def fit(work: Fit) -> Fitted:
             _run(trainer, checkpoints)
             fitted = _fitted(trainer, resumed_from)
             if whole is not None:
-                restore_weights(whole, load_file(checkpoints.best(fitted.best_step) / MODEL), sharded=False)
+                restore_weights(whole, load_file(checkpoints.best(fitted.best_step) / MODEL))
                 work.model = whole
             return fitted
         except Diverged as reason:

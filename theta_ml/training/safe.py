@@ -220,7 +220,7 @@ class SafeCheckpoints(Trainer):
 
     def save_start(self) -> None:
         """Where to go back to if the first steps run away; call it before `train` where there is no checkpoint."""
-        tensors = {MODEL: weights(self.model, sharded=False), OPTIMIZER: {}}
+        tensors = {MODEL: weights(self.model), OPTIMIZER: {}}
         self.state.compute_steps(self.args, self.safety.plan.steps)
         self.state.train_batch_size = self._train_batch_size
         self._write(0, tensors, self._of_all(RandomState.now(self.args.device)), Progress(), self.state)
@@ -249,10 +249,9 @@ class SafeCheckpoints(Trainer):
 
     def _save_now(self, random: RandomState) -> None:
         """All processes take part; the first writes."""
-        sharded = bool(self.is_fsdp_enabled)
         tensors = {
-            MODEL: weights(self.model, sharded),
-            OPTIMIZER: moments(self.model, self._plain_optimizer(), sharded),
+            MODEL: weights(self.model),
+            OPTIMIZER: moments(self.model, self._plain_optimizer()),
         }
         progress = dataclasses.replace(
             self.progress,
@@ -283,7 +282,7 @@ class SafeCheckpoints(Trainer):
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         best = super()._determine_best_metric(metrics, trial)
         if best:
-            best_weights = weights(self.model, bool(self.is_fsdp_enabled))
+            best_weights = weights(self.model)
             if self.is_world_process_zero():
                 self.safety.checkpoints.save_best(self.state.global_step, best_weights)
             self.accelerator.wait_for_everyone()
@@ -293,7 +292,7 @@ class SafeCheckpoints(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         saved = load_file(Path(resume_from_checkpoint) / MODEL)
-        restore_weights(model or self.model, saved, sharded=model is not None)
+        restore_weights(model or self.model, saved)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
@@ -301,7 +300,7 @@ class SafeCheckpoints(Trainer):
         self._resumed_from = checkpoint
         self.progress = Progress.from_json((Path(checkpoint) / PROGRESS).read_text())
         saved = load_file(Path(checkpoint) / OPTIMIZER)
-        restore_moments(self.model, self._plain_optimizer(), saved, bool(self.is_fsdp_enabled))
+        restore_moments(self.model, self._plain_optimizer(), saved)
         self.lr_scheduler.go_to(self.state.global_step)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
@@ -326,7 +325,7 @@ class SafeCheckpoints(Trainer):
     def _load_best_model(self) -> None:
         if self.state.best_global_step is not None:
             saved = load_file(self.safety.checkpoints.best(self.state.best_global_step) / MODEL)
-            restore_weights(self.model, saved, bool(self.is_fsdp_enabled))
+            restore_weights(self.model, saved)
 
     def resume_sums(self) -> None:
         """What the library forgets; and the validation that an earlier attempt was cut short in."""

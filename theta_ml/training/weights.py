@@ -1,65 +1,61 @@
-"""Weights and an optimizer's moments as tensors by name, and back: whole, also where each process holds a part."""
+"""Weights and an optimizer's moments as plain tensors by name, and back; whole, also where processes hold parts."""
 
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, flatten_optimizer_state_dict=True)
-LOADED = StateDictOptions(full_state_dict=True, flatten_optimizer_state_dict=True, strict=False)
-_STATE = "state."
+from theta_ml.training.processes import is_first
+
+WRAPPED = "_checkpoint_wrapped_module."
+"""What gradient checkpointing of sharded blocks puts into names."""
 
 
-def weights(model: nn.Module, sharded: bool) -> dict[str, Tensor]:
+def weights(model: nn.Module) -> dict[str, Tensor]:
     """Parameters by name; tied ones appear once. Of a sharded model all processes must ask, and the first gets them."""
-    if not sharded:
-        return {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
-    names = {name for name, _ in model.named_parameters()}
-    whole: Any = get_model_state_dict(model, options=WHOLE)
-    return {name: value.contiguous() for name, value in whole.items() if name in names}
+    return {name: _whole(parameter.detach()) for name, parameter in _named(model)}
 
 
 @torch.no_grad()
-def restore_weights(model: nn.Module, saved: dict[str, Tensor], sharded: bool) -> None:
-    if sharded:
-        set_model_state_dict(model, dict(saved), options=LOADED)
-        return
-    for name, parameter in model.named_parameters():
-        parameter.copy_(saved[name])
+def restore_weights(model: nn.Module, saved: dict[str, Tensor]) -> None:
+    for name, parameter in _named(model):
+        parameter.copy_(_like(parameter, saved[name]))
 
 
-def moments(model: nn.Module, optimizer: Optimizer, sharded: bool) -> dict[str, Tensor]:
+def moments(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     """As PARAMETER/exp_avg and the like; none before the first step."""
-    if not optimizer.state:
-        return {}
-    if not sharded:
-        return {
-            f"{name}/{what}": value.contiguous()
-            for name, parameter in model.named_parameters()
-            for what, value in optimizer.state.get(parameter, {}).items()
-        }
-    flat: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=WHOLE)
-    state = {key.removeprefix(_STATE): value for key, value in flat.items() if key.startswith(_STATE)}
-    return {"/".join(key.rsplit(".", 1)): value.contiguous() for key, value in state.items()}
+    return {
+        f"{name}/{what}": _whole(value)
+        for name, parameter in _named(model)
+        for what, value in optimizer.state.get(parameter, {}).items()
+    }
 
 
-def restore_moments(model: nn.Module, optimizer: Optimizer, saved: dict[str, Tensor], sharded: bool) -> None:
-    if not saved:
-        return
-    if sharded:
-        flat: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=LOADED)
-        flat |= {_STATE + ".".join(key.rsplit("/", 1)): value for key, value in saved.items()}
-        set_optimizer_state_dict(model, optimizer, flat, options=LOADED)
-        return
-    parameters = dict(model.named_parameters())
+def restore_moments(model: nn.Module, optimizer: Optimizer, saved: dict[str, Tensor]) -> None:
+    parameters = dict(_named(model))
     for key, value in saved.items():
         name, what = key.rsplit("/", 1)
-        optimizer.state[parameters[name]][what] = value.to(parameters[name].device)
+        parameter = parameters[name]
+        optimizer.state[parameter][what] = _like(parameter, value) if value.ndim else value.to(parameter.device)
+
+
+def _named(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    return ((name.replace(WRAPPED, ""), parameter) for name, parameter in model.named_parameters())
+
+
+def _whole(value: Tensor) -> Tensor:
+    """Of a sharded one on the CPU, where there is room, and only of the first process, which writes."""
+    if not isinstance(value, DTensor):
+        return value.contiguous()
+    gathered = value.full_tensor()
+    return gathered.cpu() if is_first() else torch.empty(0)
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """This process' part of `value`, of which each has the whole."""
+    value = value.to(parameter.device)
+    if not isinstance(parameter, DTensor):
+        return value
+    return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
