@@ -176,6 +176,16 @@ def _creating(settings: Settings) -> Iterator[None]:
         yield
 
 
+def run_url(settings: Settings, mlflow_run: str) -> str | None:
+    """The run's page; None where the server has no pages. Raises StageRetry where it is away."""
+    base = settings.require_mlflow().rstrip("/")
+    if not base.startswith("http"):
+        return None
+    with mlflow_answers():
+        experiment = client(settings).get_run(mlflow_run).info.experiment_id
+    return f"{base}/#/experiments/{experiment}/runs/{mlflow_run}"
+
+
 def log_params(settings: Settings, mlflow_run: str, params: Mapping[str, Any]) -> None:
     """Parameters of the run. MLflow's are immutable: one that a later attempt changed becomes the tag `param.NAME`."""
     from mlflow.entities import Param, RunTag

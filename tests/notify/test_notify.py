@@ -1,5 +1,6 @@
 import json
 import mailbox
+from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from click.testing import CliRunner
 
 from tests.registry.pipeline import Pipeline
 from theta_ml.cli import theta
-from theta_ml.mail.outbox import mark_sent
+from theta_ml.mail.message import Message
+from theta_ml.mail.outbox import enqueue, mark_sent
 from theta_ml.notify.message import Letter, compose
+from theta_ml.registry.ledger import open_ledger
 from theta_ml.stage import StageFailed, StageSkipped
 
 RUN = "manual__2026-02-01T00:00:00+00:00"
@@ -63,6 +66,20 @@ def test_good_news_needs_nobody(pipeline: Pipeline) -> None:
     with pytest.raises(StageFailed, match="neither"):
         pipeline.stage("notify", "2026-04", "run-3", [])
     assert pipeline.events.mails == []
+
+
+def test_a_mail_of_the_training_that_could_not_leave_goes_with_it(pipeline: Pipeline) -> None:
+    decided = _reject(pipeline)
+    early = Message("started", "text", "<p>html</p>", "theta@theta.test", "engineers@theta.test", "<1@theta.test>", "")
+    with open_ledger(pipeline.settings) as connection:
+        enqueue(connection, RUN, early)
+        enqueue(connection, "run-1", replace(early, message_id="<2@theta.test>"))
+    pipeline.stage("notify", "2026-02", RUN, [decided])
+    assert [mail["subject"] for mail in pipeline.events.mails] == ["started", "Theta 2026-02: rejected"]
+    for mail in pipeline.events.mails:
+        mark_sent(pipeline.settings, mail["message_id"])
+    pipeline.stage("notify", "2026-02", RUN, [decided])
+    assert len(pipeline.events.mails) == 2
 
 
 def test_a_candidate_that_failed_is_told_beside_the_decision_on_the_others(pipeline: Pipeline) -> None:

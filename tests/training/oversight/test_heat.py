@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from tests.training.oversight.hot import Recorder, Room, curve, oversight, work
+from tests.training.test_train import MONTH, Bench
 from theta_ml.settings import Settings, SettingsError
+from theta_ml.stage import StageFailed, run_stage
+from theta_ml.training import train
 from theta_ml.training.checkpoints import Checkpoints, is_complete, step_of
 from theta_ml.training.fit import fit
 from theta_ml.training.oversight.sensors import Load
@@ -94,6 +97,21 @@ def test_sigterm_in_a_pause_ends_it_at_once(
     assert time.monotonic() - sent[0] < 3 and watched.stopped is None
     newest = Checkpoints(tmp_path / "hot").newest()
     assert newest and step_of(newest) >= HOT_AT
+
+
+def test_the_stage_fails_with_the_reason_and_keeps_its_checkpoint(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, events = Bench(tmp_path, database_url), Recorder()
+    Room(monkeypatch, None, cools=0.0).temperature = 110.0
+    settings = bench.settings.model_copy(update={"cool_minutes": 0.005})
+    spec = train.TrainSpec(MONTH, max_steps=4)
+    with pytest.raises(StageFailed, match="too hot: after a pause"):
+        run_stage(train.STAGE, spec, bench.inputs, "test", settings, events)
+    assert Checkpoints(bench.checkpoints(spec)).newest() is not None
+    assert [mail["subject"] for mail in events.mails] == [
+        f"Theta {MONTH}: training continue {what}" for what in ("paused, 110 °C", "stopped")
+    ]
 
 
 def test_a_sensor_that_falls_silent_in_a_pause_counts_as_hot() -> None:

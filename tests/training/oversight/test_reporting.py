@@ -8,6 +8,7 @@ import psycopg
 import pytest
 import torch
 
+from tests.pipeline.drive import until
 from tests.training.oversight.hot import SUBJECT, Recorder, oversight
 from theta_ml import tracking
 from theta_ml.settings import Settings
@@ -41,6 +42,7 @@ def test_lines_and_words_arrive_in_the_candidates_run(tmp_path: Path, database_u
     assert {(point.step, point.value) for point in points} == {(1, 5.0), (2, 2.5), (3, 5.0 / 3)}
     assert mlflow.get_run(run).data.tags["theta.overfitting"] == "low at 3"
     assert len(points) == 3 and said == []
+    assert live.url and live.url.startswith(f"{mlflow_uri}/#/experiments/") and live.url.endswith(f"/runs/{run}")
 
 
 def test_mlflow_being_away_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,11 +56,13 @@ def test_mlflow_being_away_is_said_once(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(tracking, "candidate_run", away)
     monkeypatch.setattr(tracking, "log_metrics", lambda settings, run, lines: sent.extend(lines))
+    monkeypatch.setattr(tracking, "run_url", lambda settings, run: None)
     said: list[str] = []
     live = LiveMetrics(SUBJECT, Settings(home=tmp_path), said.append)
     for step in range(5):
         live.add({"step": step, "train_loss": 1.0})
-    refused = live.close(0.5)
+    until("it says that MLflow is away", lambda: bool(said), 60)
+    refused = live.close(0.1)
     assert isinstance(refused, StageRetry) and sent == []
     assert len(said) == 1 and "MLflow did not answer; it is tried again" in said[0]
     live = LiveMetrics(SUBJECT, Settings(home=tmp_path), said.append)

@@ -31,6 +31,8 @@ class News:
     paused_seconds: float
     overfitting: Overfitting | None
     at: datetime
+    live_url: str | None = None
+    """Page of its curves in MLflow."""
 
 
 def compose(news: News, subject: Subject, settings: Settings) -> Message:
@@ -41,7 +43,7 @@ def compose(news: News, subject: Subject, settings: Settings) -> Message:
         "news": news,
         "subject": subject,
         "facts": facts(news, subject),
-        "links": _links(subject, settings),
+        "links": _links(news, subject, settings),
         "picture": LOSSES if picture else None,
     }
     sender = settings.mail_from
@@ -118,8 +120,6 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
-def _links(subject: Subject, settings: Settings) -> list[Link]:
-    return [
-        Link("The training in Airflow", airflow_run(settings.airflow, subject.run_id, "train")),
-        Link("The run in Airflow", airflow_run(settings.airflow, subject.run_id)),
-    ]
+def _links(news: News, subject: Subject, settings: Settings) -> list[Link]:
+    live = [Link("The candidate in MLflow", news.live_url)] if news.live_url else []
+    return [*live, Link("The run in Airflow", airflow_run(settings.airflow, subject.run_id))]

@@ -48,10 +48,12 @@ class Mails:
         course: Course,
         overfitting: Callable[[], Overfitting | None],
         post: Callable[[News], None],
+        live_url: Callable[[], str | None] = lambda: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._every, self._after = settings.mail_minutes * 60, settings.mail_after_minutes * 60
-        self._course, self._overfitting, self._post, self._now = course, overfitting, post, now
+        self._course, self._overfitting, self._post = course, overfitting, post
+        self._live_url, self._now = live_url, now
         self._load = Load()
         self._began = now()
         self._said: dict[str, float] = {}
@@ -121,6 +123,7 @@ class Mails:
             paused_seconds=course.paused_seconds,
             overfitting=self._overfitting(),
             at=datetime.fromtimestamp(self._now(), UTC),
+            live_url=self._live_url(),
         )
 
     def _heat(self) -> str:

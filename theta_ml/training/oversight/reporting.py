@@ -62,6 +62,8 @@ class LiveMetrics:
         self._subject, self._settings = subject, settings
         self._lock = threading.Lock()
         self._tags: dict[str, str] = {}
+        self.url: str | None = None
+        """The run's page, once it is known."""
         self._courier: Courier[Line] = Courier("live metrics in MLflow", self._send, log)
 
     def add(self, line: Line, tags: dict[str, str] | None = None) -> None:
@@ -82,3 +84,4 @@ class LiveMetrics:
         tracking.log_metrics(self._settings, run, lines)
         if tags:
             tracking.set_tags(self._settings, run, tags)
+        self.url = self.url or tracking.run_url(self._settings, run)

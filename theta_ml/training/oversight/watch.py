@@ -49,9 +49,9 @@ class Oversight:
         self._recent = Recent()
         self.thermostat = Thermostat(Limits.of(settings, device), settings.cool_minutes * 60, stop, self._heat)
         self._post = postman(subject, settings, events)
-        self._mails = Mails(settings, self.course, self.overfitting, self._post.add)
         self._table = metrics_table(subject, settings, events.log)
         self._live = LiveMetrics(subject, settings, events.log)
+        self._mails = Mails(settings, self.course, self.overfitting, self._post.add, lambda: self._live.url)
         self._line = ProgressLine(self.course, events.progress)
         self._sampler = Sampler(open_sensors(device), [self._recent.hear, self._sample])
 
