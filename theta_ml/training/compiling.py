@@ -1,43 +1,27 @@
-"""Whether to compile a model for its training, and how: the cache that is kept, and what is done without a compiler."""
+"""Whether to compile a model for its training, and how; and what is done on a machine without a compiler."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-CACHE = "TORCHINDUCTOR_CACHE_DIR"
-"""Where torch keeps what it compiled; a setting of its own, read at each compilation."""
 COLD_SECONDS = {"cpu": 40.0, "cuda": 60.0}
-"""That compiling takes, for training and for validation, with nothing kept from before."""
-WARM_SECONDS = {"cpu": 8.0, "cuda": 15.0}
-"""With everything kept: graphs are captured again, and found."""
+"""That compiling takes, for training and for validation, where the kept cache holds nothing of it."""
 EAGER_FLOPS = {"cpu": 1e11, "cuda": 6e13}
 """Sustained without compiling. High rather than low: too little is compiled rather than too much."""
 SAVED = 0.25
 """Share of the eager time that compiling saves, at least."""
 
 
-def keep_cache(home: Path) -> None:
-    """Compiled code of this and later processes is kept under THETA_HOME, unless the environment names a place."""
-    os.environ.setdefault(CACHE, str(home / "compile-cache"))
-
-
-def pays(parameters: int, tokens: int, device: str, warm: bool) -> bool:
+def pays(parameters: int, tokens: int, device: str) -> bool:
     """Whether compiling takes less time than it saves in a training on so many tokens.
 
-    A token takes 6 operations a parameter (Kaplan et al. 2020, arXiv:2001.08361).
+    What the cache holds does not count: an attempt that resumes another must decide as that one did. A token takes 6
+    operations a parameter (Kaplan et al. 2020, arXiv:2001.08361).
     """
     eager = 6 * parameters * tokens / EAGER_FLOPS[device]
-    return SAVED * eager > (WARM_SECONDS if warm else COLD_SECONDS)[device]
-
-
-def is_warm() -> bool:
-    """Whether earlier trainings left compiled graphs: of this model, most likely."""
-    folder = os.environ.get(CACHE)
-    return folder is not None and any((Path(folder) / "fxgraph").glob("*"))
+    return SAVED * eager > COLD_SECONDS[device]
 
 
 def compile_backbone(model: PreTrainedModel, log: Callable[[str], None] = lambda message: None) -> bool:
@@ -62,11 +46,12 @@ def missing_compiler() -> str | None:
     """What torch lacks for compiling on this machine, in words; None: nothing."""
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
+    from torch.utils._triton import has_triton
 
     try:
         get_cpp_compiler()
     except InvalidCxxCompiler:
         return "no C++ compiler found (install g++, or set CXX to one)"
-    if torch.cuda.is_available() and not torch.utils._triton.has_triton():
+    if torch.cuda.is_available() and not has_triton():
         return "no Triton found, which compiles for the GPU (pip install triton)"
     return None

@@ -83,8 +83,8 @@ class Hyper:
     """Most rows of the validation split that each epoch is judged on."""
     checkpoint_seconds: float = 60.0
     """Most work that a crash may cost."""
-    compile: bool = False
-    """Compile the backbone; pays from some minutes of training on."""
+    compile: bool = True
+    """Compile the backbone where the training is long enough for that to pay."""
     gradient_checkpointing: bool = False
     """Compute activations inside the blocks again rather than keep them: less memory, a quarter more time."""
     patience: int | None = 6
@@ -148,7 +148,6 @@ BASE = Preset(
         max_steps=20_000,
         rate_scratch=6e-4,
         rate_champion=5e-5,
-        compile=True,
     ),
 )
 PRESETS = {preset.name: preset for preset in (TINY, BASE)}

@@ -13,9 +13,11 @@ from torch.utils.data import Sampler
 from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainingArguments
 
 from theta_ml.corpus.rows import Rows
+from theta_ml.training.compiling import compile_backbone, pays
 from theta_ml.training.data import Collator, EpochOrder, InOrder, PackedRows, loss_tokens
 from theta_ml.training.hardware import has_bfloat16, pick_device
 from theta_ml.training.processes import world_size
+from theta_ml.training.resources import parameters
 from theta_ml.training.safe import SafeCheckpoints, Safety
 from theta_ml.training.sharding import sharding_arguments
 from theta_ml.training.stop import look
@@ -43,8 +45,9 @@ class ThetaTrainer(SafeCheckpoints, Trainer):
             callbacks=callbacks_of(work),
         )
         trainer.make_safe(safety)
-        if work.hyper.compile:
-            compile_backbone(work.model)
+        tokens = safety.plan.steps * work.hyper.rows_per_step * work.train.max_length
+        if work.hyper.compile and pays(parameters(work.model), tokens, trainer.args.device.type):
+            compile_backbone(work.model, work.log)
         return trainer
 
     def tokens_of(self, first: int, last: int) -> int:
@@ -139,7 +142,7 @@ def arguments(
         greater_is_better=False,
         restore_callback_states_from_checkpoint=True,
         seed=work.seed,
-        bf16=has_bfloat16(device),
+        bf16=has_bfloat16(device) if work.bfloat16 is None else work.bfloat16,
         use_cpu=device.type == "cpu",
         dataloader_num_workers=workers,
         dataloader_persistent_workers=workers > 0,
@@ -175,9 +178,3 @@ def takes_loss_at(model: PreTrainedModel) -> bool:
     """Whether the model, under adapters where it has some, is told where loss is taken."""
     inner: Any = cast(Any, model).get_base_model() if hasattr(model, "get_base_model") else model
     return "loss_at" in inspect.signature(inner.forward).parameters
-
-
-def compile_backbone(model: PreTrainedModel) -> None:
-    """In place. Not the head: how many tokens bear loss, and so its shape, varies."""
-    backbone: nn.Module = model.base_model
-    backbone.compile()
