@@ -1,7 +1,7 @@
 """What a trial trains: the recipe's start on the corpus, with the hyper-parameters that are tried."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,7 +81,14 @@ class Candidate:
         )
 
     def fit(
-        self, ready: Ready, hyper: Hyper, rate: float, folder: Path, stop: Event, callbacks: "list[TrainerCallback]"
+        self,
+        ready: Ready,
+        hyper: Hyper,
+        rate: float,
+        folder: Path,
+        log: Callable[[str], None],
+        stop: Event | None = None,
+        callbacks: "Sequence[TrainerCallback]" = (),
     ) -> "Fitted":
         """Trains it; goes on from a checkpoint in `folder`. Raises as `training.fit.fit` does."""
         from theta_ml.training.fit import Fit, fit
@@ -94,8 +101,9 @@ class Candidate:
             peak=rate,
             seed=self.spec.seed,
             folder=folder,
-            stop=stop,
-            callbacks=callbacks,
+            stop=stop or Event(),
+            callbacks=list(callbacks),
+            log=log,
             trainer=ready.method.trainer,
             extra=ready.method.extra,
         )

@@ -6,7 +6,6 @@ import shutil
 import statistics
 from dataclasses import asdict, replace
 from itertools import pairwise
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
@@ -124,7 +123,7 @@ def _measured(candidate: Candidate, ready: Ready, space: Space, work: Work) -> B
     )
     folder = work.path.with_name(f"{work.path.name}.speed")
     try:
-        history = candidate.fit(ready, few, ready.start.peak, folder, Event(), []).history
+        history = candidate.fit(ready, few, ready.start.peak, folder, work.events.log).history
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     times = [line["time"] for line in history if "train_loss" in line and line["step"] > SPEED_STEPS]

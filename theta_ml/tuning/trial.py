@@ -192,7 +192,7 @@ class Attempt:
         rate = point.get(RATE, attributes[PEAK])
         try:
             with stop_on_signals() as stop, _running_away_prunes(folder):
-                fitted = candidate.fit(ready, hyper, rate, folder, stop, [report])
+                fitted = candidate.fit(ready, hyper, rate, folder, self.tuning.events.log, stop, [report])
         except optuna.TrialPruned as reason:
             trial.set_user_attr(NOTE, str(reason))
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,6 @@
 """Stage `winner`: the best trial as a recipe, where it beat the recipe as it was under the same budget."""
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -37,8 +38,7 @@ def winner(spec: WinnerSpec, inputs: Inputs, work: Work) -> Winner:
 def find_winner(tuning: Tuning) -> Winner:
     """Writes the recipe; one that is there already with the same content is the same, another is never overwritten."""
     study = tuning.study()
-    best, default = _best(study), _default(study)
-    found = _counted(study, tuning.candidate, best, default)
+    found = _counted(study, tuning.candidate, _best(study))
     if found.loss is not None and found.default_loss is not None and found.loss < found.default_loss:
         name, file = _write(tuning, found)
         found = replace(found, recipe=name, file=str(file))
@@ -52,15 +52,20 @@ def _best(study: optuna.Study) -> FrozenTrial | None:
     return min(whole, key=lambda trial: (trial.value, trial.number), default=None)
 
 
-def _default(study: optuna.Study) -> FrozenTrial | None:
-    """The recipe as it is, where that trial came to its end."""
-    whole = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return next((trial for trial in whole if trial.params == study.user_attrs[DEFAULT]), None)
+def _default_loss(study: optuna.Study) -> float | None:
+    """Of the recipe as it is; where it ran away, the best that it came to. No pruner ends it."""
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    for trial in ended:
+        if trial.params == study.user_attrs[DEFAULT]:
+            return (
+                trial.value
+                if trial.state == TrialState.COMPLETE
+                else min(trial.intermediate_values.values(), default=math.inf)
+            )
+    return None
 
 
-def _counted(
-    study: optuna.Study, candidate: Candidate, best: FrozenTrial | None, default: FrozenTrial | None
-) -> Winner:
+def _counted(study: optuna.Study, candidate: Candidate, best: FrozenTrial | None) -> Winner:
     trials = study.get_trials(deepcopy=False)
     states = [trial.state for trial in trials]
     return Winner(
@@ -70,7 +75,7 @@ def _counted(
         pruned=states.count(TrialState.PRUNED),
         cut_short=states.count(TrialState.FAIL),
         minutes=spent_seconds(trials) / 60,
-        default_loss=default.value if default else None,
+        default_loss=_default_loss(study),
         loss=best.value if best else None,
         number=best.number if best else None,
         params=best.params if best else {},
@@ -83,7 +88,7 @@ def _counted(
 def _sentence(found: Winner) -> str:
     made = f"{found.trials} trials ({found.pruned} pruned) in {found.minutes:.1f} minutes"
     if found.default_loss is None or found.loss is None:
-        return f"nothing to choose from: the recipe as it is was not measured to its end; {made}: give it more minutes"
+        return f"nothing to choose from: {made} came to no end; give it more minutes"
     if found.recipe is None:
         return f"nothing beat the recipe as it is, validation loss {found.default_loss:.4f}, in {made}"
     return (
