@@ -6,11 +6,12 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 import torch
 
-from tests.training.oversight.hot import Recorder, Room, curve, oversight, work
+from tests.training.oversight.hot import Chip, Recorder, Room, curve, oversight, work
 from tests.training.test_train import MONTH, Bench
 from theta_ml.settings import Settings, SettingsError
 from theta_ml.stage import StageFailed, run_stage
@@ -97,6 +98,23 @@ def test_sigterm_in_a_pause_ends_it_at_once(
     assert time.monotonic() - sent[0] < 3 and watched.stopped is None
     newest = Checkpoints(tmp_path / "hot").newest()
     assert newest and step_of(newest) >= HOT_AT
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_pause_ends_where_nothing_reads_the_sensors_any_more(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, events = Room(monkeypatch, HOT_AT, cools=0.0), Recorder()
+
+    def broken() -> dict[str, list[Chip]]:
+        if room.temperature > 100 and watched.thermostat.is_paused:
+            raise ZeroDivisionError
+        return room.read()
+
+    monkeypatch.setattr(psutil, "sensors_temperatures", broken)
+    with oversight(settings, events, threading.Event()) as watched:
+        assert fit(work(tmp_path / "hot", watched, room)).steps == 24
+    assert any("does not wait for them" in fields["message"] for fields in events.of("log"))
 
 
 def test_the_stage_fails_with_the_reason_and_keeps_its_checkpoint(

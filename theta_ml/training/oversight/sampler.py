@@ -9,10 +9,13 @@ SECONDS = 1.0
 
 
 class Sampler:
-    """From `start` to `close`; every listener hears of every sample, in the sampler's thread."""
+    """From `start` to `close`; every listener hears of every sample, in the sampler's thread.
 
-    def __init__(self, sensors: Sensors, listeners: list[Callable[[Load], None]]) -> None:
-        self._sensors, self._listeners = sensors, listeners
+    `ended` is called at its end, also where a fault brought it about: whoever waits for a sample waits no longer.
+    """
+
+    def __init__(self, sensors: Sensors, listeners: list[Callable[[Load], None]], ended: Callable[[], None]) -> None:
+        self._sensors, self._listeners, self._ended = sensors, listeners, ended
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)
 
@@ -25,11 +28,14 @@ class Sampler:
             self._thread.join()
 
     def _work(self) -> None:
-        while not self._closing.is_set():
-            load = self._sensors.sample()
-            for listener in self._listeners:
-                listener(load)
-            self._closing.wait(SECONDS)
+        try:
+            while not self._closing.is_set():
+                load = self._sensors.sample()
+                for listener in self._listeners:
+                    listener(load)
+                self._closing.wait(SECONDS)
+        finally:
+            self._ended()
 
 
 class Recent:

@@ -111,7 +111,10 @@ class _Processor:
         """The hottest of the processor's sensors; many virtual machines have none, nor has macOS."""
         if not hasattr(self._psutil, "sensors_temperatures"):
             return None
-        read = self._psutil.sensors_temperatures()
+        try:
+            read = self._psutil.sensors_temperatures()
+        except OSError:  # a driver that was unloaded meanwhile
+            return None
         found = [one for name in _CHIPS for one in read.get(name, [])]
         return max((float(one.current) for one in found), default=None)
 

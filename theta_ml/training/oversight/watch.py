@@ -53,7 +53,7 @@ class Oversight:
         self._live = LiveMetrics(subject, settings, events.log)
         self._mails = Mails(settings, self.course, self.overfitting, self._post.add, lambda: self._live.url)
         self._line = ProgressLine(self.course, events.progress)
-        self._sampler = Sampler(open_sensors(device), [self._recent.hear, self._sample])
+        self._sampler = Sampler(open_sensors(device), [self._recent.hear, self._sample], self._unwatched)
 
     @property
     def stopped(self) -> str | None:
@@ -92,6 +92,11 @@ class Oversight:
         )
         return {"theta.overfitting": verdict.sentence, "theta.overfitting_advice": "; ".join(verdict.recommendations)}
 
+    def _unwatched(self) -> None:
+        if self.thermostat.is_paused:
+            self._events.log("nothing reads the sensors any more, and so the training does not wait for them")
+        self.thermostat.close()
+
     def _sample(self, load: Load) -> None:
         self._mails.tick(load, self.thermostat.is_paused)
         self.thermostat.see(load)
@@ -116,7 +121,6 @@ class Oversight:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._sampler.close()
-        self.thermostat.close()
         if self._stop.is_set():
             self._leave_at_once()
             return
