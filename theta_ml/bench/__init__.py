@@ -13,6 +13,11 @@ BENCHMARKS = {
     "pipeline": ("theta_ml.bench.pipeline:bench_pipeline", "What a retraining run costs beyond its stages' own work."),
     "corpus": ("theta_ml.bench.corpus:bench_corpus", "From Postgres to packed rows, against the usual pipeline."),
     "train": ("theta_ml.bench.train:bench_train", "Tokens a second in training, against TRL's SFTTrainer."),
+    "resume": ("theta_ml.bench.resume:bench_resume", "A training killed at any moment, against one that was not."),
+    "quality": (
+        "theta_ml.bench.quality:bench_quality",
+        "Bits per byte at equal tokens, against a Llama trained with TRL.",
+    ),
     "import": ("theta_ml.bench.landing:bench_import", "Landing conversations, against psycopg's executemany."),
     "up": ("theta_ml.bench.up:bench_up", "Starting everything, against `airflow standalone`."),
 }

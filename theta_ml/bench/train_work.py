@@ -132,7 +132,6 @@ def theta(job: Job) -> dict[str, float]:
 def trl(job: Job) -> dict[str, float]:
     """TRL's SFTTrainer on the documents of the very same rows, its loss on what the assistant says, as ours."""
     import torch
-    from datasets import Dataset
     from transformers import AutoTokenizer
     from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
@@ -140,13 +139,6 @@ def trl(job: Job) -> dict[str, float]:
     corpus, model, preset = begin(job)
     chosen = dict(PEER_LAYOUTS[job.layout])
     batch = chosen.pop("batch")
-    documents = corpus.documents("train")
-    dataset = Dataset.from_dict(
-        {
-            "input_ids": [document.tokens.tolist() for document in documents],
-            "labels": [_labels(document) for document in documents],
-        }
-    ).shuffle(seed=1)
     arguments = SFTConfig(
         output_dir=job.home,
         per_device_train_batch_size=batch,
@@ -167,13 +159,25 @@ def trl(job: Job) -> dict[str, float]:
     trainer = _counting(SFTTrainer, clock)(
         model=model,
         args=arguments,
-        train_dataset=dataset,
+        train_dataset=dataset_of(corpus),
         processing_class=AutoTokenizer.from_pretrained(corpus.folder / "tokenizer", local_files_only=True),
     )
     trainer.add_callback(_ending(clock, None))
     trainer.train()
     trainer.save_model(f"{job.home}/model-{os.getpid()}")
     return clock.measured({})
+
+
+def dataset_of(corpus: Any) -> Any:
+    """The training documents as TRL takes them, already tokens, in a random order."""
+    from datasets import Dataset
+
+    documents = corpus.documents("train")
+    columns = {
+        "input_ids": [document.tokens.tolist() for document in documents],
+        "labels": [_labels(document) for document in documents],
+    }
+    return Dataset.from_dict(columns).shuffle(seed=1)
 
 
 def _labels(document: Any) -> list[int]:
