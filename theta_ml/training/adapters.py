@@ -1,5 +1,6 @@
 """Adapters around a model, and the plain model back."""
 
+import warnings
 from typing import cast
 
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -22,7 +23,10 @@ def adapted(model: PreTrainedModel, adapters: Adapters, new_tokens: list[int] | 
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2's weights are transposed
         trainable_token_indices=new_tokens or None,
     )
-    return cast(PreTrainedModel, get_peft_model(model, config))
+    with warnings.catch_warnings():
+        # PEFT 0.21 reads a property that transformers 5 has given another name.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        return cast(PreTrainedModel, get_peft_model(model, config))
 
 
 def merged(model: nn.Module) -> PreTrainedModel:
