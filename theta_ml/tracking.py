@@ -115,12 +115,16 @@ def end_run(settings: Settings, run_id: str, status: str) -> None:
             mlflow.set_terminated(found.info.run_id, status)
 
 
-def end_candidate(settings: Settings, mlflow_run: str) -> None:
-    """A candidate that is trained has finished, whatever became of an earlier attempt."""
+def end_candidate(settings: Settings, mlflow_run: str, finished: float) -> None:
+    """A candidate that is trained has finished, whatever became of an earlier attempt.
+
+    `finished` is when, in seconds since 1970; a training that was found, and not made, ended as its run began.
+    """
     mlflow = client(settings)
     with mlflow_answers():
-        if mlflow.get_run(mlflow_run).info.status != "FINISHED":
-            mlflow.set_terminated(mlflow_run, "FINISHED")
+        info = mlflow.get_run(mlflow_run).info
+        if info.status != "FINISHED":
+            mlflow.set_terminated(mlflow_run, "FINISHED", max(int(finished * 1000), info.start_time))
 
 
 def _find(mlflow: "MlflowClient", settings: Settings, run_id: str) -> "Run | None":

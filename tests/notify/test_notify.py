@@ -90,7 +90,8 @@ def test_a_candidate_that_failed_is_told_beside_the_decision_on_the_others(pipel
     notice = pipeline.stage("notify", "2026-02", RUN, [decided.uri], **values).document["value"]
     [mail] = pipeline.events.mails
     assert notice["decision"] == "promoted"
-    assert "what stopped in train of scratch" in mail["text"]
+    assert "there to choose from: train of scratch failed" in mail["text"]
+    assert "Champion: version 2." in mail["text"]
     assert "/tasks/train/mapped/1" in mail["text"]
     assert [entry.decision for entry in pipeline.ledger] == ["bootstrap"]  # promote writes this run's row, not the mail
     pipeline.stage("notify", "2026-02", "run-3", [], **(values | {"failed": "train[0],train[1]"}))

@@ -1,4 +1,5 @@
 import threading
+import time
 
 import pytest
 
@@ -45,11 +46,13 @@ def test_candidates_lie_under_the_retraining_and_are_not_taken_for_it(settings: 
     assert len(runs) == 4
     assert runs[first].data.tags["mlflow.parentRunId"] == runs[other].data.tags["mlflow.parentRunId"] == parent
     assert runs[other].info.run_name == "2026-01 scratch"
-    end_candidate(settings, first)
+    end_candidate(settings, first, 0.0)
+    ended = client(settings).get_run(first).info
+    assert ended.end_time == ended.start_time
     end_run(settings, "run", "FINISHED")
     states = {name: client(settings).get_run(name).info.status for name in (first, other, elsewhere, parent)}
     assert states == {first: "FINISHED", other: "FAILED", elsewhere: "RUNNING", parent: "FINISHED"}
-    end_candidate(settings, other)  # its task was cleared
+    end_candidate(settings, other, time.time())  # its task was cleared
     end_run(settings, "run", "FAILED")
     assert [client(settings).get_run(name).info.status for name in (first, other)] == ["FINISHED"] * 2
 

@@ -129,8 +129,9 @@ def _fewer(failed: list[FailedTask], verdict: Verdict, work: Work) -> Letter:
     """The run decided, on fewer candidates than it was asked for."""
     tasks = ", ".join(map(str, failed))
     letter = _no(verdict, work)
-    sentence = f"{letter.sentence} Not among the candidates: what stopped in {tasks}; the task's log says why."
-    return replace(letter, sentence=sentence, links=[*_task_links(failed, work), *letter.links])
+    sentence = f"{letter.sentence} Not all candidates were there to choose from: {tasks} failed; the log says why."
+    champion = verdict.candidate_version if verdict.decision in CROWNING else letter.champion
+    return replace(letter, sentence=sentence, champion=champion, links=[*_task_links(failed, work), *letter.links])
 
 
 def _failure(spec: NotifySpec, failed: list[FailedTask], verdict: Verdict | None, work: Work) -> Letter:

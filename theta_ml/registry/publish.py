@@ -69,7 +69,7 @@ def publish_candidates(settings: Settings, run_id: str, month: str, selection: S
         _publish_history(settings, mlflow_run, train)
         last = train.document["value"].get("steps", 0)
         replay(settings, mlflow_run, [{"step": last, **candidate_metrics(candidate, train)}])
-        end_candidate(settings, mlflow_run)
+        end_candidate(settings, mlflow_run, store.made(train)[1])
         runs.append(mlflow_run)
     return runs
 
