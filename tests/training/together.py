@@ -12,8 +12,8 @@ from torch import distributed
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 
-from tests.training.made_rows import VOCABULARY, MadeRows
 import theta_ml.training.trainer
+from tests.training.made_rows import VOCABULARY, MadeRows
 from theta_ml.model import ThetaConfig, ThetaForCausalLM
 from theta_ml.training.fit import Fit, Fitted, fit
 from theta_ml.training.presets import Hyper
@@ -55,9 +55,7 @@ def curve(done: Fitted) -> list[list[Any]]:
 def main() -> None:
     """Stops at `stop_at` in the last process, copies the checkpoints, goes on, and writes what came of it."""
     asked = json.loads(sys.argv[1])
-    setattr(
-        theta_ml.training.trainer, "has_bfloat16", lambda device: False
-    )  # in float32 only the order of sums differs
+    vars(theta_ml.training.trainer)["has_bfloat16"] = lambda device: False  # in float32 only the order of sums differs
     torch.set_num_threads(1)
     folder = Path(asked["folder"])
     work = small_fit(folder, asked["sharded"])

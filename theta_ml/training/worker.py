@@ -84,7 +84,8 @@ def events_of(folder: Path) -> Events:
     if not is_first():
         return Silent()
     if (folder / EVENTS).exists():
-        os.environ[EVENTS_FD] = str(os.open(folder / EVENTS, os.O_WRONLY))
+        # For reading too: a stage that is gone breaks no pipe before a last checkpoint is written.
+        os.environ[EVENTS_FD] = str(os.open(folder / EVENTS, os.O_RDWR))
     return Events("train")
 
 
