@@ -98,11 +98,14 @@ class StageOperator(BaseOperator):
     def _failed_tasks(self, context: Context) -> list[str]:
         """Tasks that failed of themselves, not because of one before them; of a mapped one, as TASK[MAP INDEX]."""
         states = _states(context)
-        stopped = {task for task, _ in _in_states(states, FAILED | {TaskInstanceState.UPSTREAM_FAILED})}
+        stopped = _in_states(states, FAILED | {TaskInstanceState.UPSTREAM_FAILED})
         return [
             task if index is None else f"{task}[{index}]"
             for task, index in _in_states(states, FAILED)
-            if not self.dag.get_task(task).upstream_task_ids & stopped
+            if not any(
+                before in self.dag.get_task(task).upstream_task_ids and (index is None or of in (None, index))
+                for before, of in stopped
+            )
         ]
 
     def _show(self, event: dict[str, Any]) -> None:
