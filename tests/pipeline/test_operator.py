@@ -1,0 +1,57 @@
+"""The operator in the DAG as it stands, told of tasks' states and results by a stand-in for Airflow's supervisor."""
+
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from theta_airflow import stage_operator
+
+DAG_FILE = Path(__file__).parents[2] / "dags" / "theta_retrain.py"
+
+
+@pytest.fixture(scope="module")
+def dag() -> Any:
+    return runpy.run_path(str(DAG_FILE))["dag"]
+
+
+def context(
+    dag: Any, states: dict[str, str] | None = None, results: dict[str, list[Any]] | None = None, map_index: int = -1
+) -> Any:
+    """As Airflow names things: the state of an instance as TASK_INDEX, `results` by task in the order of indexes."""
+
+    def get_task_states(task_ids: list[str] | None, **_: Any) -> dict[str, dict[str, str]]:
+        wanted = [name for name in states or {} if not task_ids or name.rpartition("_")[0] in task_ids]
+        return {"run": {name: (states or {})[name] for name in wanted}}
+
+    def xcom_pull(task_ids: str, map_indexes: int | None = None) -> Any:
+        found = (results or {}).get(task_ids, [])
+        return found if map_indexes is None else found[map_indexes]
+
+    ti = SimpleNamespace(get_task_states=get_task_states, xcom_pull=xcom_pull, map_index=map_index)
+    return {"ti": ti, "dag": dag, "dag_run": SimpleNamespace(dag_id=dag.dag_id, run_id="run")}
+
+
+def test_a_candidate_takes_its_own_corpus_and_the_choice_takes_all(dag: Any) -> None:
+    results = {"prepare": [{"uri": "p0"}, {"uri": "p1"}], "train": [{"uri": "t0"}, {"uri": "t1"}]}
+    results |= {"preflight": [{"uri": "f0"}, {"uri": "f1"}], "snapshot": [{"uri": "s"}]}
+    assert dag.get_task("train")._input_uris(context(dag, None, results, 1)) == ["p1", "f1"]
+    assert dag.get_task("select")._input_uris(context(dag, None, results)) == ["s", "t0", "t1"]
+    assert dag.get_task("evaluate")._input_uris(context(dag, None, results)) == ["s"]
+
+
+def test_the_choice_ends_as_the_candidates_did(dag: Any) -> None:
+    require = stage_operator._require_success
+    require("train", context(dag, {"train_0": "failed", "train_1": "success", "train_2": "skipped"}))
+    with pytest.raises(AirflowSkipException):
+        require("train", context(dag, {"train_0": "skipped", "train_1": "skipped"}))
+    with pytest.raises(AirflowFailException):
+        require("train", context(dag, {"train_0": "upstream_failed", "train_1": "skipped"}))
+
+
+def test_only_what_failed_of_itself_is_told_and_of_each_candidate(dag: Any) -> None:
+    states = {"snapshot": "success", "prepare_0": "success", "prepare_1": "success", "preflight_0": "failed"}
+    states |= {"preflight_1": "success", "train_0": "upstream_failed", "train_1": "failed", "select": "failed"}
+    assert dag.get_task("notify")._failed_tasks(context(dag, states)) == ["preflight[0]", "train[1]"]
