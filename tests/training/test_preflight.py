@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.training.made_rows import MadeRows
 from tests.training.packed import MONTH, Packed, database, packed
+from tests.training.small import model_of
 from theta_ml.events import Events
 from theta_ml.settings import Settings
 from theta_ml.stage import StageFailed, run_stage
@@ -87,3 +89,11 @@ def test_what_cannot_be_learned_says_where_to_look(look: Look, monkeypatch: pyte
     monkeypatch.setattr(trial, "one_step", lambda *arguments: 5.0)
     with pytest.raises(StageFailed, match=r"could not be learned: their loss went from 5.000 to 5.000"):
         look(seed=8)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "adapters"])
+def test_any_model_that_a_recipe_starts_from_is_tried(kind: str) -> None:
+    """With a teacher that looks on, as when a student is distilled."""
+    tried = trial.try_out(model_of(kind), MadeRows(8, 64), 3e-3, 1, [model_of("theta")])
+    assert len(tried.losses) == trial.STEPS and tried.tokens_per_second > 0
+    assert tried.losses[-1] < trial.FALL * tried.losses[0]
