@@ -1,6 +1,5 @@
 """A home with a packed corpus and a preset so small that a trial takes a second."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ HYPER = presets.Hyper(
     rate_scratch=1e-6,  # so low that chance beats it
     rate_champion=1e-4,
     validation_rows=8,
-    checkpoint_seconds=0.0,
 )
 SHAPE = presets.ModelShape(hidden_size=32, layers=1, heads=2, intermediate_size=64)
 
@@ -58,10 +56,7 @@ class Home:
         return Study(**self.store.open(uri).document["value"]).name
 
 
-def shrink(patch: pytest.MonkeyPatch) -> None:
+def shrink(patch: pytest.MonkeyPatch, checkpoint_seconds: float = 60.0) -> None:
     """Makes `tiny` that small."""
-    patch.setitem(presets.PRESETS, "tiny", presets.Preset("tiny", SHAPE, HYPER))
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    hyper = HYPER.changed({"checkpoint_seconds": checkpoint_seconds})
+    patch.setitem(presets.PRESETS, "tiny", presets.Preset("tiny", SHAPE, hyper))

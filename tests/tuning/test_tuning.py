@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest, torch
 torch.set_num_threads(1)
 from tests.tuning import small
-small.shrink(pytest.MonkeyPatch())
+small.shrink(pytest.MonkeyPatch(), checkpoint_seconds=0.0)
 home = small.Home(Path(sys.argv[1]), sys.argv[2])
 home.tuning(sys.argv[3]).next_trial()
 """
@@ -79,11 +79,11 @@ def test_optunas_tables_are_in_a_schema_of_their_own(home: Home, database_url: s
 def test_the_same_command_goes_on_with_the_same_study(home: Home, capfd: pytest.CaptureFixture[str]) -> None:
     first = home.name(home.study("one", minutes=30, trials=2))
     assert home.name(home.study("two", minutes=30, trials=2)) == first
-    assert home.name(home.study("three", minutes=40, trials=2)) != first
-    second = home.name(home.study("four", minutes=30, trials=2, new=True))
+    assert home.name(home.study("two", minutes=30, trials=3)) != first
+    second = home.name(home.study("three", minutes=30, trials=2, new=True))
     assert second == first[:-1] + "2"
-    assert home.name(home.study("four", minutes=30, trials=2, new=True)) == second
-    assert home.name(home.study("five", minutes=30, trials=2)) == second
+    assert home.name(home.study("three", minutes=30, trials=2, new=True)) == second
+    assert home.name(home.study("four", minutes=30, trials=2)) == second
     assert capfd.readouterr().out == ""
 
 
@@ -116,7 +116,8 @@ def _await_checkpoint(folder: Path, step: int, process: "subprocess.Popen[bytes]
 
     give_up = time.monotonic() + 90
     while (newest := Checkpoints(folder).newest()) is None or step_of(newest) < step:
-        assert process.poll() is None and time.monotonic() < give_up, process.stderr
+        assert process.poll() is None, process.communicate()[1].decode()
+        assert time.monotonic() < give_up
         time.sleep(0.005)
 
 

@@ -3,7 +3,7 @@
 import json
 import sys
 import uuid
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +13,7 @@ from theta_ml.cli.options import month_option
 if TYPE_CHECKING:
     from theta_ml.events import Events
     from theta_ml.settings import Settings
+    from theta_ml.stage import Stage
 
 BEFORE: dict[str, list[str]] = {
     "snapshot": [],
@@ -63,18 +64,22 @@ def tune(month: str, run_id: str | None, as_json: bool, **parameters: Any) -> No
 
 def _tune(month: str, run_id: str, values: dict[str, Any], settings: "Settings", events: "Events") -> dict[str, Any]:
     """What the stage `winner` says of the study, once its budget is spent."""
-    from theta_ml.stage import Inputs, StageSkipped
+    from theta_ml.cli.stage import load_stage
+    from theta_ml.stage import Inputs, StageSkipped, run_stage
     from theta_ml.store import Store
     from theta_ml.tuning.trial import Tuning
     from theta_ml.tuning.winner import find_winner
 
+    stages = {name: load_stage(name) for name in BEFORE}
+    specs = {name: _spec(stage, month, values) for name, stage in stages.items()}  # all faults before any work
     uris: dict[str, str] = {}
     for name, takes in BEFORE.items():
         run = f"{run_id}/{uuid.uuid4().hex[:8]}" if name == "study" and values["new"] else run_id
-        uris[name] = _stage(name, month, values, [uris[each] for each in takes], run, settings, events)
+        inputs = [uris[each] for each in takes]
+        uris[name] = run_stage(stages[name], specs[name], inputs, run, settings, events).uri
     store = Store(settings.artifacts, settings.home / "cache")
-    inputs = Inputs({name: store.open(uris[name]) for name in ("prepare", "study")})
-    tuning = Tuning.of(inputs, run_id, settings, store, events)
+    opened = Inputs({name: store.open(uris[name]) for name in ("prepare", "study")})
+    tuning = Tuning.of(opened, run_id, settings, store, events)
     while True:
         try:
             tuning.next_trial()
@@ -83,22 +88,9 @@ def _tune(month: str, run_id: str, values: dict[str, Any], settings: "Settings",
             return asdict(find_winner(tuning))
 
 
-def _stage(
-    name: str,
-    month: str,
-    values: dict[str, Any],
-    inputs: list[str],
-    run_id: str,
-    settings: "Settings",
-    events: "Events",
-) -> str:
-    """URI of what the stage made, now or before."""
-    from dataclasses import fields
+def _spec(stage: "Stage[Any]", month: str, values: dict[str, Any]) -> Any:
+    """Of the command's options, those that the stage knows."""
+    from theta_ml.stage import parse_spec
 
-    from theta_ml.cli.stage import load_stage
-    from theta_ml.stage import parse_spec, run_stage
-
-    stage = load_stage(name)
     known = {field.name for field in fields(stage.spec)}
-    spec = parse_spec(stage, {"month": month} | {key: value for key, value in values.items() if key in known})
-    return run_stage(stage, spec, inputs, run_id, settings, events).uri
+    return parse_spec(stage, {"month": month} | {name: value for name, value in values.items() if name in known})

@@ -1,6 +1,7 @@
 """What a trial trains: the recipe's start on the corpus, with the hyper-parameters that are tried."""
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from theta_ml.corpus.prepare import PackedCorpus
+from theta_ml.settings import Settings
 from theta_ml.stage import Inputs
 from theta_ml.store import Store
 from theta_ml.training.presets import Hyper, Preset
@@ -44,6 +46,7 @@ class Candidate:
     spec: StudySpec
     inputs: Inputs
     store: Store
+    settings: Settings
 
     @cached_property
     def preset(self) -> Preset:
@@ -52,13 +55,18 @@ class Candidate:
 
     def ready(self) -> Ready:
         """Raises StageFailed where the recipe does not suit corpus or champion."""
+        from theta_ml.training.hardware import pick_device
         from theta_ml.training.methods import method_of
+        from theta_ml.training.preflight import require_gpu, require_rows
         from theta_ml.training.start import start
 
         spec, packed = self.spec, self.inputs.artifact("prepare")
+        require_gpu(self.settings, pick_device())
         corpus = self.inputs.noun("prepare", PackedCorpus)
-        begun = start(spec.recipe, self.preset, spec.champion, corpus, packed.path, spec.seed, self.store)
+        where = (packed.path, spec.seed, self.store, self.settings)
+        begun = start(spec.recipe, self.preset, spec.champion, corpus, *where)
         method = method_of(spec.recipe, begun.model, spec.champion, corpus, packed, self.store)
+        require_rows(method.train.count, self.preset.hyper.rows_per_step)
         return Ready(begun, method)
 
     def space(self, rate: float) -> Space:
@@ -91,11 +99,15 @@ class Candidate:
         callbacks: "Sequence[TrainerCallback]" = (),
     ) -> "Fitted":
         """Trains it; goes on from a checkpoint in `folder`. Raises as `training.fit.fit` does."""
+        from theta_ml.training.batch_size import choose
         from theta_ml.training.fit import Fit, fit
+        from theta_ml.training.resources import Load
 
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self.settings.home / "compile-cache"))
+        load = Load.of(ready.method.train, self.settings)
         work = Fit(
             model=ready.start.model,
-            hyper=hyper,
+            hyper=choose(ready.start.model, load, hyper, folder, ready.method.onlookers),
             train=ready.method.train,
             validation=ready.method.validation,
             peak=rate,

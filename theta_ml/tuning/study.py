@@ -36,7 +36,7 @@ SPEED_STEPS = 8
 
 
 def study(spec: StudySpec, inputs: Inputs, work: Work) -> Study:
-    candidate = Candidate(spec, inputs, work.store)
+    candidate = Candidate(spec, inputs, work.store, work.settings)
     title = spec.title(inputs)
     storage = open_storage(work.settings)
     name = _begun(storage, title, spec, work.run_id)

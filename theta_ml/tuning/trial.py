@@ -79,7 +79,7 @@ class Tuning:
             raise StageSkipped("there is no study to go on with: nothing was prepared for it")
         spec = TypeAdapter(StudySpec).validate_python(inputs.artifact("study").document["spec"])
         name = inputs.noun("study", Study).name
-        return cls(name, Candidate(spec, inputs, store), open_storage(settings), settings, events, run_id)
+        return cls(name, Candidate(spec, inputs, store, settings), open_storage(settings), settings, events, run_id)
 
     def study(self) -> optuna.Study:
         return load_study(self.storage, self.name, self.candidate)

@@ -1,6 +1,5 @@
 """Stage `winner`: the best trial as a recipe, where it beat the recipe as it was under the same budget."""
 
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -57,11 +56,7 @@ def _default_loss(study: optuna.Study) -> float | None:
     ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     for trial in ended:
         if trial.params == study.user_attrs[DEFAULT]:
-            return (
-                trial.value
-                if trial.state == TrialState.COMPLETE
-                else min(trial.intermediate_values.values(), default=math.inf)
-            )
+            return min(trial.intermediate_values.values(), default=None)
     return None
 
 
@@ -135,9 +130,10 @@ def _comment(tuning: Tuning, found: Winner) -> str:
         f"Written by `theta tune`: study {found.study}, trial {found.number}.",
         f"Validation loss {found.loss:.4f} nats a token; the recipe {spec.recipe.name} as it is came to "
         f"{found.default_loss:.4f}.",
-        f"Each of {found.trials} trials ({found.pruned} pruned) saw as many rows as {steps} steps of that recipe take; "
-        f"the best of several is",
-        "flattered by the validation split they were chosen on, and a longer training may want a lower rate.",
+        f"Each of {found.trials} trials ({found.pruned} pruned) was given as many rows as {steps} steps of that recipe "
+        "take.",
+        "The best of several is flattered by the validation split it was chosen on; a longer training may want a lower "
+        "rate.",
     )
     return "".join(f"# {line}\n" for line in lines)
 
