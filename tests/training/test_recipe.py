@@ -128,7 +128,7 @@ def test_hyper_parameters_that_suit_one_preset_are_refused_with_another(settings
     written(settings, "summary: x\nstart: scratch\nhyper: {rows_per_step: 12}")
     recipe = find_recipe("mine", settings)
     assert recipe.preset_of("tiny").hyper.rows_per_step == 12
-    with pytest.raises(RecipeError, match="recipe mine: hyper: with preset base"):
+    with pytest.raises(RecipeError, match="recipe mine: with preset base: rows_per_step"):
         recipe.preset_of("base")
 
 
@@ -157,7 +157,7 @@ def test_the_command_lists_shows_and_checks(monkeypatch: pytest.MonkeyPatch, set
     assert "start:" in rows["bad"]["fault"] and rows["bad"]["whose"] == "own"
     assert run(commands.recipes, ["show", "continue"]).output == (BUILT_IN / "continue.yaml").read_text()
     shown = json.loads(run(commands.recipes, ["show", "distill", "--json"]).output)
-    assert (shown["method"], shown["preset"]) == ("distill", "tiny")
+    assert (shown["method"], shown["shape"]) == ("distill", {"layers": 2})
     checked = run(commands.recipes, ["check", str(bad)])
     assert checked.exit_code == 65 and str(bad) in checked.stderr and "start:" in checked.stderr
     assert run(commands.recipes, ["check", str(BUILT_IN / "scratch.yaml")]).exit_code == 0
@@ -166,3 +166,22 @@ def test_the_command_lists_shows_and_checks(monkeypatch: pytest.MonkeyPatch, set
 def test_recipe_defaults_leave_the_preset_as_it_is(settings: Settings) -> None:
     assert find_recipe("continue", settings).preset_of("tiny") == TINY
     assert Recipe("a", "x", "scratch").corpus.chosen() == {}
+
+
+def test_a_student_may_be_smaller_than_its_preset(settings: Settings) -> None:
+    student = find_recipe("distill", settings).preset_of("tiny").shape
+    assert student.layers < find_recipe("scratch", settings).preset_of("tiny").shape.layers
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ("start: scratch\nshape: {layer: 2}", "shape: there is no layer; there are hidden_size, layers"),
+        ("start: scratch\nshape: {heads: 5}", "choose heads so that"),
+        ("start: scratch\nshape: {layers: two}", "shape.layers is 'two'"),
+        ("start: champion\nshape: {layers: 2}", "a model that is there has its own"),
+    ],
+)
+def test_a_shape_that_makes_no_sense_is_told(settings: Settings, lines: str, says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        read_recipe(written(settings, f"summary: x\n{lines}\n"))

@@ -84,7 +84,7 @@ def ours(job: Job, clock: Clock) -> dict[str, int]:
     with Events("bench") as events:
         with clock.stage("snapshot"):
             frozen = run_stage(snapshot.STAGE, snapshot.SnapshotSpec(job.month), [], run, settings, events)
-        spec = PrepareSpec(job.month, "bench", champion, datasets="none")
+        spec = PrepareSpec(job.month, preset="bench", champion=champion, datasets="none")
         with clock.stage("prepare"):
             packed = run_stage(prepare.STAGE, spec, [frozen.uri, *checks], run, settings, events)
     corpus = store.open(packed.uri).document["value"]

@@ -5,7 +5,7 @@ THETA_RECIPES names, where a recipe takes the place of a built-in one of the sam
 """
 
 import re
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from theta_ml.settings import Settings, load_settings
-from theta_ml.training.presets import PRESETS, Hyper, Preset, find_preset
+from theta_ml.training.presets import PRESETS, Hyper, ModelShape, Preset, find_preset
 
 BUILT_IN = Path(__file__).with_name("recipes")
 DEFAULT = "continue"
@@ -112,6 +112,8 @@ class Recipe:
     """Of `method: distill`: `champion`, or the folder of a model with the same tokenizer."""
     preset: str | None = None
     """Size of a new model, its rows and its hyper-parameters; None: the run's."""
+    shape: dict[str, Any] = field(default_factory=dict)
+    """Size of a new model where it is not as the preset has it."""
     adapters: Adapters | None = None
     """Train adapters in place of all weights."""
     corpus: CorpusChoice = field(default_factory=CorpusChoice)
@@ -119,7 +121,7 @@ class Recipe:
     hyper: dict[str, Any] = field(default_factory=dict)
     """Hyper-parameters that are not as the preset has them."""
     content: str = ""
-    """Fingerprint of the base model's files; filled in when a stage begins."""
+    """Fingerprint of the files of base model or teacher; filled in when a stage begins."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -128,8 +130,11 @@ class Recipe:
             raise ValueError("summary: say in one line what this recipe does")
         self._require_what_start_needs()
         self._require_what_method_needs()
-        object.__setattr__(self, "hyper", _typed_hyper(self.hyper))
-        self._require_hyper()
+        if self.shape and self.start != "scratch":
+            raise ValueError("shape: a model that is there has its own; leave this out, or choose `start: scratch`")
+        object.__setattr__(self, "shape", _typed_values("shape", self.shape, ModelShape))
+        object.__setattr__(self, "hyper", _typed_values("hyper", self.hyper, Hyper))
+        self._require_suits_a_preset()
 
     def _require_what_start_needs(self) -> None:
         if (self.base is not None) != (self.start == "base"):
@@ -157,25 +162,28 @@ class Recipe:
                 "start: preferences are learned by a model that talks; choose `start: champion` or `start: base`"
             )
 
-    def _require_hyper(self) -> None:
-        """They must suit the recipe's preset, or one of those that a run may have."""
+    def _require_suits_a_preset(self) -> None:
+        """The recipe's own, or one of those that a run may have."""
         presets = [find_preset(self.preset)] if self.preset else list(PRESETS.values())
         faults = []
         for preset in presets:
             try:
-                preset.hyper.changed(self.hyper)
+                self._changed(preset)
             except ValueError as error:
-                faults.append(f"hyper: with preset {preset.name}: {error}")
+                faults.append(f"with preset {preset.name}: {error}")
         if len(faults) == len(presets):
             raise ValueError(faults[0])
 
     def preset_of(self, name: str) -> Preset:
-        """The preset that this recipe trains with in a run of preset `name`. Raises ValueError."""
+        """The preset that this recipe trains with in a run of preset `name`. Raises RecipeError."""
         preset = find_preset(self.preset or name)
         try:
-            return Preset(preset.name, preset.shape, preset.hyper.changed(self.hyper))
+            return self._changed(preset)
         except ValueError as error:
-            raise RecipeError(f"recipe {self.name}: hyper: with preset {preset.name}: {error}") from None
+            raise RecipeError(f"recipe {self.name}: with preset {preset.name}: {error}") from None
+
+    def _changed(self, preset: Preset) -> Preset:
+        return Preset(preset.name, replace(preset.shape, **self.shape), preset.hyper.changed(self.hyper))
 
 
 def find_recipe(name: str, settings: Settings | None = None) -> Recipe:
@@ -292,23 +300,23 @@ def _known(of: type) -> str:
     return ", ".join(each.name for each in fields(of) if each.name not in _NOT_IN_FILES)
 
 
-def _typed_hyper(values: dict[str, Any]) -> dict[str, Any]:
-    """Numbers as their fields want them: YAML reads 1e-3 as text. Raises ValueError that names the field."""
-    kinds = get_type_hints(Hyper)
+def _typed_values(field_name: str, values: dict[str, Any], of: type) -> dict[str, Any]:
+    """Values as the fields of `of` want them: YAML reads 1e-3 as text. Raises ValueError that names the field."""
+    kinds = get_type_hints(of)
     unknown = sorted(set(values) - set(kinds))
     if unknown:
-        raise ValueError(f"hyper: there is no {', '.join(unknown)}; there are {', '.join(kinds)}")
-    return {name: _typed(name, value, kinds[name]) for name, value in values.items()}
+        raise ValueError(f"{field_name}: there is no {', '.join(unknown)}; there are {', '.join(kinds)}")
+    return {name: _typed(f"{field_name}.{name}", value, kinds[name]) for name, value in values.items()}
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:
     if isinstance(value, bool) and kind is not bool:
-        raise ValueError(f"hyper.{name} is {value}: write a number")
+        raise ValueError(f"{name} is {value}: write a number")
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         wanted = " or ".join(each.__name__ for each in get_args(kind) or (kind,))
-        raise ValueError(f"hyper.{name} is {value!r}: {error.errors()[0]['msg']} ({wanted})") from None
+        raise ValueError(f"{name} is {value!r}: {error.errors()[0]['msg']} ({wanted})") from None
 
 
 _ADAPTER = TypeAdapter(Recipe)

@@ -7,7 +7,7 @@ from theta_ml.corpus.spec import PrepareSpec
 from theta_ml.pretrained import find_model, fingerprint
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, StageFailed
-from theta_ml.training.recipe import Recipe, RecipeError, find_recipe
+from theta_ml.training.recipe import CHAMPION, Recipe, RecipeError, find_recipe
 
 
 def for_corpus(spec: PrepareSpec, settings: Settings) -> PrepareSpec:
@@ -28,13 +28,12 @@ def for_corpus(spec: PrepareSpec, settings: Settings) -> PrepareSpec:
 
 
 def with_content(recipe: Recipe, settings: Settings) -> Recipe:
-    """The recipe with the fingerprint of its base model, so that other weights make another candidate.
+    """The recipe with the fingerprint of its base model, or of its teacher: of other weights comes another candidate.
 
     Raises ModelMissing.
     """
-    if recipe.base is None:
-        return recipe
-    return replace(recipe, content=fingerprint(find_model(recipe.base, settings)))
+    named = recipe.base or (recipe.teacher if recipe.teacher != CHAMPION else None)
+    return replace(recipe, content=fingerprint(find_model(named, settings))) if named else recipe
 
 
 def for_training(spec: Any, inputs: Inputs, settings: Settings, run_id: str) -> Any:

@@ -12,22 +12,19 @@ from theta_ml.champion import Champion
 from theta_ml.corpus.prepare import PackedCorpus
 from theta_ml.corpus.tokenizer import ChatTokenizer
 from theta_ml.model import ThetaConfig, ThetaForCausalLM
+from theta_ml.model.attention import training_attention
 from theta_ml.model.loading import context_length
 from theta_ml.pretrained import context_of, find_model
 from theta_ml.settings import Settings, load_settings
 from theta_ml.stage import StageFailed
 from theta_ml.store import Store
 from theta_ml.training.adapters import adapted
+from theta_ml.training.hardware import pick_device
 from theta_ml.training.presets import Hyper, Preset
 from theta_ml.training.recipe import CHAMPION, Recipe
 
 _DROPOUTS = ("dropout", "resid_pdrop", "embd_pdrop", "hidden_dropout", "embedding_dropout")
 _ATTENTION_DROPOUTS = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
-
-
-def attention() -> str:
-    """Implementation for this machine: on a CPU, and with rows this short, eager is a tenth faster than SDPA."""
-    return "sdpa" if torch.cuda.is_available() else "eager"
 
 
 @dataclass(frozen=True)
@@ -135,8 +132,9 @@ def _require_scratch_will_do(recipe: Recipe, why: str) -> None:
 
 def _random(preset: Preset, corpus: PackedCorpus, folder: Path) -> ThetaForCausalLM:
     tokenizer = ChatTokenizer.load(folder / "tokenizer")
-    shape = preset.shape.config(tokenizer, corpus.max_length) | {"attn_implementation": attention()}
-    return ThetaForCausalLM(ThetaConfig(**shape))
+    config = ThetaConfig(**preset.shape.config(tokenizer, corpus.max_length))
+    config._attn_implementation = training_attention(config, pick_device(), compiled=False)
+    return ThetaForCausalLM(config)
 
 
 def _model_folder(champion: Champion, store: Store) -> Path:
@@ -157,7 +155,7 @@ def _loaded(folder: Path, what: str, preset: Preset | None = None) -> PreTrained
             folder,
             config=config,
             dtype=torch.float32,
-            attn_implementation=attention(),
+            attn_implementation=training_attention(config, pick_device(), compiled=False),
             use_safetensors=True,
             output_loading_info=True,
             **from_here,

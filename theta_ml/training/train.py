@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from theta_ml.champion import Champion
-from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, Stage, StageFailed, Work
 from theta_ml.store import DOCUMENT, MARKER, Artifact
 from theta_ml.training.lock import training_lock
 from theta_ml.training.presets import Preset
 from theta_ml.training.recipe import DEFAULT, RecipeField, find_recipe
+from theta_ml.training.resolving import for_training
 from theta_ml.training.stop import Stopped, stop_on_sigterm
 
 EXIT_TERMINATED = 143
@@ -162,14 +162,4 @@ def _clear_checkpoints(work: Work) -> None:
     remove_others(root, work.key, frozenset(name for name in names if work.store.find("train", name)))
 
 
-def resolve(spec: TrainSpec, inputs: Inputs, settings: Settings, run_id: str) -> TrainSpec:
-    """A base model counts by its files: another one of the same name is another model."""
-    if spec.recipe.base is None:
-        return spec
-    from theta_ml.pretrained import find_model, fingerprint
-
-    content = fingerprint(find_model(spec.recipe.base, settings))
-    return replace(spec, recipe=replace(spec.recipe, content=content))
-
-
-STAGE = Stage("train", 2, TrainSpec, train, resolve)
+STAGE = Stage("train", 2, TrainSpec, train, for_training)

@@ -13,12 +13,14 @@ from torch.utils.data import Sampler
 from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainingArguments
 
 from theta_ml.corpus.rows import Rows
+from theta_ml.model.attention import training_attention
 from theta_ml.training.compiling import compile_backbone, pays
 from theta_ml.training.data import Collator, EpochOrder, InOrder, PackedRows, loss_tokens
 from theta_ml.training.hardware import has_bfloat16, pick_device
 from theta_ml.training.processes import world_size
 from theta_ml.training.resources import parameters
 from theta_ml.training.safe import SafeCheckpoints, Safety
+from theta_ml.training.schedule import Plan
 from theta_ml.training.sharding import sharding_arguments
 from theta_ml.training.stop import look
 
@@ -45,9 +47,7 @@ class ThetaTrainer(SafeCheckpoints, Trainer):
             callbacks=callbacks_of(work),
         )
         trainer.make_safe(safety)
-        tokens = safety.plan.steps * work.hyper.rows_per_step * work.train.max_length
-        if work.hyper.compile and pays(parameters(work.model), tokens, trainer.args.device.type):
-            compile_backbone(work.model, work.log)
+        make_fast(work, safety.plan, trainer.args.device)
         return trainer
 
     def tokens_of(self, first: int, last: int) -> int:
@@ -167,6 +167,14 @@ def _memory_saving(work: "Fit") -> dict[str, Any]:
     if work.sharded and world_size() > 1:
         return sharding_arguments(again)
     return {"activation_checkpointing": again, "activation_checkpointing_kwargs": {"use_reentrant": False}}
+
+
+def make_fast(work: "Fit", plan: Plan, device: torch.device) -> None:
+    """Compiles the model where that pays, and chooses its attention accordingly."""
+    tokens = plan.steps * work.hyper.rows_per_step * work.train.max_length
+    wanted = work.hyper.compile and pays(parameters(work.model), tokens, device.type)
+    compiled = wanted and compile_backbone(work.model, work.log)
+    work.model.set_attn_implementation(training_attention(work.model.config, device, compiled))
 
 
 def callbacks_of(work: "Fit") -> list[Any]:
