@@ -146,8 +146,8 @@ _UNANSWERED = ("empty", "no_assistant_turn")
 def _first_reason(verdicts: quality.Verdicts, test: NDArray[np.bool_]) -> pl.Series:
     """For each conversation the first rule that rejects it, or null.
 
-    Models are judged on `test` conversations however bad these are (`evaluation.conversations`): the corpus must know them
-    all, for their copies to leave.
+    Models are judged on `test` conversations however bad these are (`evaluation.conversations`): the corpus must know
+    them all, for their copies to leave.
     """
     reasons = pl.Series([None] * len(test), dtype=pl.String)
     for reason, rejected in reversed(verdicts.items()):
