@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,13 @@ class StopAt(TrainerCallback):
 
 
 def small_fit(folder: Path, sharded: bool = False) -> Fit:
+    """A sharded one computes its activations twice, too."""
     torch.manual_seed(0)
     shape: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "dropout": 0.0}
     config = ThetaConfig(**shape, num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=16)
+    hyper = replace(HYPER, gradient_checkpointing=sharded)
     return Fit(
-        ThetaForCausalLM(config), HYPER, MadeRows(45), MadeRows(13, seed=1), 1e-2, 1, folder, sharded=sharded
+        ThetaForCausalLM(config), hyper, MadeRows(45), MadeRows(13, seed=1), 1e-2, 1, folder, sharded=sharded
     )  # fmt: skip
 
 
