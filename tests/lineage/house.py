@@ -91,7 +91,7 @@ class House:
         key = uuid.uuid4().hex
         start = f"champion v{champion.version}" if champion else "scratch"
         spec = {"month": month, "champion": champion and vars(champion)}
-        value = {"month": month, "start": start, "steps": 1}
+        value = {"month": month, "preset": "tiny", "start": start, "steps": 1}
         with self.store.writing("train", key) as path:
             tokenizer = ChatTokenizer.load(self.store.open(corpus.uri).path / "tokenizer")
             tokenizer.save(path / "model", 256)

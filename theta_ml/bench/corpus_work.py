@@ -79,7 +79,7 @@ def ours(job: Job, clock: Clock) -> dict[str, int]:
     settings = Settings(home=Path(job.home), database_url=job.url)  # type: ignore[arg-type]
     store = Store(settings.artifacts, settings.home / "cache")
     checks = [_artifact(store, stage, {"passed": True, "outcome": ""}) for stage in ("validate", "drift")]
-    champion = Champion(1, job.month, "bench", _artifact(store, "train", {}, Path(job.tokenizer)))
+    champion = Champion(1, job.month, "bench", _artifact(store, "train", {"preset": "none"}, Path(job.tokenizer)))
     run = job.home  # each sees what has landed by now
     with Events("bench") as events:
         with clock.stage("snapshot"):
