@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,10 @@ from theta_ml.events import Events
 from theta_ml.model.generation import generate_reply
 from theta_ml.model.loading import load
 from theta_ml.settings import Settings
-from theta_ml.stage import Inputs, StageFailed, content_key, run_stage
+from theta_ml.stage import Inputs, content_key, run_stage
 from theta_ml.store import Store
 from theta_ml.training import train
 from theta_ml.training.checkpoints import Checkpoints, is_complete
-from theta_ml.training.presets import PRESETS, TINY, ModelShape
 
 MONTH = "2026-01"
 STEPS = 30

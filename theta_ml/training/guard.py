@@ -23,10 +23,12 @@ SHARE = 0.5
 WINDOW = 16
 FEWEST = 8
 """Lines that are looked back on, and the fewest that say what is usual."""
-LASTING = 2
-"""Lines in a row that make a leap a spike: one alone comes from an odd batch."""
-DEVIATIONS, RISE = 10.0, 0.5
-"""A leap is above the median by so many deviations, and by so much of the median itself (or nats, below 1)."""
+LASTING = 4
+"""Lines in a row that make a leap a spike: fewer come from odd batches, where a line is a step of a few rows and some
+rows are known by heart while others are not."""
+DEVIATIONS, RISE, FLOOR = 10.0, 0.5, 2.0
+"""A leap is above all of the lines that are looked back on, and above their median by so many deviations, and by so
+much of the median (in nats; where it is below FLOOR, of that)."""
 
 
 class Diverged(Exception):
@@ -117,4 +119,4 @@ def _highest(losses: list[float]) -> float | None:
     recent = losses[-WINDOW:]
     median = statistics.median(recent)
     deviation = 1.4826 * statistics.median(abs(loss - median) for loss in recent)
-    return median + max(DEVIATIONS * deviation, RISE * max(1.0, median))
+    return max(*recent, median + max(DEVIATIONS * deviation, RISE * max(FLOOR, median)))
