@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, TrainerCallback
 
@@ -117,6 +118,8 @@ def fit(work: Fit) -> Fitted:
 
 def _run(trainer: SafeCheckpoints, checkpoints: Checkpoints) -> None:
     if checkpoints.newest() is None:
+        if rank := trainer.args.process_index:
+            torch.manual_seed(trainer.args.seed + rank)  # or dropout would drop the same places in all processes' rows
         trainer.save_start()
     try:
         trainer.train(str(checkpoints.newest()))
