@@ -8,7 +8,8 @@ import torch
 
 from tests.training.small import model_of
 from theta_ml.stage import StageFailed
-from theta_ml.training.batch_size import FILE, BatchSize, find_batch_size, keep, kept, shares, tried_out
+from theta_ml.training.batch_size import FILE, BatchSize, choose, find_batch_size, keep, kept, shares, tried_out
+from theta_ml.training.presets import PRESETS
 from theta_ml.training.resources import Load, estimate
 
 LOAD = Load(64)
@@ -31,6 +32,13 @@ def test_where_not_even_one_row_fits_activations_are_computed_again() -> None:
     assert found.gradient_checkpointing and found.memory_bytes == again.of(found.rows_at_once) < plain.of(1)
     with pytest.raises(StageFailed, match=r"a single row of 512 tokens.*choose a smaller preset.*SHARDING=full"):
         find_batch_size(model, long, 4, again.of(1) - 1)
+
+
+def test_a_recipe_that_asks_for_gradient_checkpointing_has_it(tmp_path: Path) -> None:
+    hyper = PRESETS["tiny"].hyper
+    for asked in (False, True):
+        chosen = choose(model_of("tiny"), LOAD, hyper.changed({"gradient_checkpointing": asked}), tmp_path / str(asked))
+        assert chosen.gradient_checkpointing == asked
 
 
 def test_processes_have_equal_parts_of_a_step() -> None:

@@ -37,11 +37,12 @@ class BatchSize:
 def choose(
     model: PreTrainedModel, load: Load, hyper: Hyper, folder: Path, frozen: Sequence[PreTrainedModel] = ()
 ) -> Hyper:
-    """`hyper` with as many rows at once as this machine holds, and gradient checkpointing where it needs that; the same
-    in all processes, and in all attempts that share `folder`.
+    """`hyper` with as many rows at once as this machine holds, and gradient checkpointing where it asks for that or
+    memory does; the same in all processes, and in all attempts that share `folder`.
 
     On a GPU the model is moved there, and they are tried. Raises StageFailed where nothing fits.
     """
+    load = replace(load, gradient_checkpointing=hyper.gradient_checkpointing)
     choices, before = shares(hyper.rows_per_step, load.processes, hyper.rows_at_once), kept(folder)
     if before is None or before.rows_at_once not in choices:
         device = pick_device()
@@ -72,8 +73,8 @@ def find_batch_size(
     most: int | None = None,
     frozen: Sequence[PreTrainedModel] = (),
 ) -> BatchSize:
-    """The largest divisor of a process's rows that fits into `room` bytes, with gradient checkpointing where not even
-    one row does without it. `most` caps the rows at once.
+    """The largest divisor of a process's rows that fits into `room` bytes, with gradient checkpointing where `load`
+    has it or not even one row does without it. `most` caps the rows at once.
 
     Raises StageFailed that says what to change where nothing fits.
     """

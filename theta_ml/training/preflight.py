@@ -5,7 +5,7 @@ time must suffice. What does not hold fails the run, and says what to change.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from transformers import PreTrainedModel
@@ -67,7 +67,7 @@ class PreflightReport:
     rows_at_once: int
     """That memory holds, of the rows behind a step."""
     gradient_checkpointing: bool
-    """Whether activations must be computed twice for that."""
+    """Whether activations are computed twice: for that, or because the recipe says so."""
     estimated_memory_bytes: int
     available_memory_bytes: int
     """Of one process, at its peak; and what there is for it."""
@@ -169,6 +169,7 @@ def _require_room(
             f"checkpoints need about {disk / GIB:.1f} GiB and {free / GIB:.1f} are free: make room, or set THETA_HOME "
             f"to another disk"
         )
+    load = replace(load, gradient_checkpointing=hyper.gradient_checkpointing)
     found = find_batch_size(model, load, hyper.rows_per_step, memory, hyper.rows_at_once, frozen)
     return _Room(found, memory, disk, free)
 
