@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Event
@@ -104,7 +104,8 @@ class Candidate:
         from theta_ml.training.resources import Load
 
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self.settings.home / "compile-cache"))
-        load = Load.of(ready.method.train, self.settings)
+        # Trials train in one process, however many a training has.
+        load = replace(Load.of(ready.method.train, self.settings), processes=1, sharded=False)
         work = Fit(
             model=ready.start.model,
             hyper=choose(ready.start.model, load, hyper, folder, ready.method.onlookers),
