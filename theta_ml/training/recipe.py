@@ -121,7 +121,7 @@ class Recipe:
     hyper: dict[str, Any] = field(default_factory=dict)
     """Hyper-parameters that are not as the preset has them."""
     content: str = ""
-    """Fingerprint of the files of base model or teacher; filled in when a stage begins."""
+    """Fingerprints of the files of base model and teacher; filled in when a stage begins."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -28,12 +28,12 @@ def for_corpus(spec: PrepareSpec, settings: Settings) -> PrepareSpec:
 
 
 def with_content(recipe: Recipe, settings: Settings) -> Recipe:
-    """The recipe with the fingerprint of its base model, or of its teacher: of other weights comes another candidate.
+    """The recipe with the fingerprints of its base model and of its teacher: of other weights comes another candidate.
 
     Raises ModelMissing.
     """
-    named = recipe.base or (recipe.teacher if recipe.teacher != CHAMPION else None)
-    return replace(recipe, content=fingerprint(find_model(named, settings))) if named else recipe
+    named = [name for name in (recipe.base, recipe.teacher) if name and name != CHAMPION]
+    return replace(recipe, content=" ".join(fingerprint(find_model(name, settings)) for name in named))
 
 
 def for_training(spec: Any, inputs: Inputs, settings: Settings, run_id: str) -> Any:

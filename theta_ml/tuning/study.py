@@ -14,6 +14,7 @@ from theta_ml.events import Events
 from theta_ml.settings import Settings, SettingsError
 from theta_ml.stage import Inputs, Stage, StageFailed, StageRetry, Work
 from theta_ml.training.lock import training_lock
+from theta_ml.training.resolving import for_training
 from theta_ml.tuning.budget import Budget, share_out
 from theta_ml.tuning.candidate import Candidate, Ready
 from theta_ml.tuning.runs import mirror
@@ -198,4 +199,4 @@ def told(settings: Settings, study: "optuna.Study", candidate: Candidate, events
         return ""
 
 
-STAGE = Stage("study", 1, StudySpec, study, effects=True)
+STAGE = Stage("study", 1, StudySpec, study, for_training, effects=True)
