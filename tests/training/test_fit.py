@@ -266,3 +266,12 @@ def test_kill_9_at_any_moment_changes_nothing(tmp_path: Path, calm: tuple[Fitted
     said = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, check=True).stdout
     history, resumed_from = json.loads(said.splitlines()[-1])
     assert history == numbers(calm[0]) and resumed_from >= 22
+
+
+@pytest.mark.parametrize(("epochs", "dropped"), [(2, False), (3, True)])
+def test_nothing_is_dropped_where_rows_are_hardly_repeated(tmp_path: Path, epochs: int, dropped: bool) -> None:
+    work = work_of(tmp_path, hyper=HYPER.changed({"epochs": epochs, "max_steps": 13 * epochs}))
+    fit(work)
+    shares = {module.p for module in work.model.modules() if isinstance(module, torch.nn.Dropout)}
+    assert shares == ({0.1} if dropped else {0.0})
+    assert work.model.config.dropout == 0.1

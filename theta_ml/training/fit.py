@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from transformers import PreTrainedModel, TrainerCallback
 
 from theta_ml.training.checkpoints import MODEL, Checkpoints, step_of
@@ -65,6 +66,11 @@ class Fit:
     def plan(self) -> Plan:
         return Plan.of(self.hyper, self.train.count, self.peak)
 
+    def repeats(self) -> bool:
+        """Whether the rows are passed over so often that dropout is worth its price."""
+        plan = self.plan()
+        return plan.steps > self.hyper.dropout_passes * plan.steps_per_epoch
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -94,6 +100,8 @@ def fit(work: Fit) -> Fitted:
     Where several processes share the model's parts, the first ends with a whole one in `work.model`.
     """
     whole = copy.deepcopy(work.model) if work.sharded and world_size() > 1 and is_first() else None
+    if not work.repeats():
+        disable_dropout(work.model)
     checkpoints, guard = Checkpoints(work.folder), Guard.load(work.folder)
     newest = checkpoints.newest()
     resumed_from = step_of(newest) or None if newest else None
@@ -114,6 +122,13 @@ def fit(work: Fit) -> Fitted:
                 checkpoints.forget_from(last_good_step(trainer.state.log_history))
             any_of_all(False)  # the others look when that is done
             work.log(f"{reason}: back to the last good checkpoint, with the rate times {guard.scale:g}")
+
+
+def disable_dropout(model: nn.Module) -> None:
+    """Its configuration stays: the next training decides anew."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
 
 
 def _run(trainer: SafeCheckpoints, checkpoints: Checkpoints) -> None:
