@@ -85,17 +85,22 @@ class Mails:
     def finished(self) -> None:
         best = self._course.best
         outcome = "" if best is None else f", validation loss {best:.3f}"
-        if self._announced or self._now() - self._began >= self._after > 0:
+        if self._announced or self._elapsed() >= self._after > 0:
             self._once("finished", f"finished{outcome}", f"The training is finished{outcome}.")
 
     def _announce(self) -> None:
-        elapsed, remaining = self._now() - self._began, self._course.remaining_seconds
-        if remaining is None or elapsed < min(MEASURE_SECONDS, self._after):
+        watched, remaining = self._now() - self._began, self._course.remaining_seconds
+        if remaining is None or watched < min(MEASURE_SECONDS, self._after):
             return
-        if elapsed + remaining >= self._after:
+        if self._elapsed() + remaining >= self._after:
             self._announced = True
             self._said["digest"] = self._now()
             self._once("started", "started", "The training has started.")
+
+    def _elapsed(self) -> float:
+        """Seconds since the first attempt's first line: who heard that it started hears how it ended, too."""
+        first = self._course.history[0].get("time", self._began) if self._course.history else self._began
+        return self._now() - min(self._began, first)
 
     def _is_due(self, kind: str) -> bool:
         return self._now() - self._said.get(kind, -self._every) >= self._every
