@@ -5,7 +5,6 @@ The stage writes a job into a folder and starts torchrun, whose workers (`theta_
     job.json            what to train
     events              a FIFO: what the first worker says, line by line; torchrun hands no open file on
     alive               a FIFO that nobody writes to: its end tells the workers that the stage is gone
-    started-0, …        which workers came up
     outcome-0.json, …   how each ended
 
 On several machines that share $THETA_HOME, start `torchrun --nnodes … -m theta_ml.training.worker JOB` on the others.
@@ -56,8 +55,9 @@ class Job:
         return cls(**json.loads((folder / JOB).read_text()))
 
 
-def train_together(spec: Any, inputs: Inputs, work: Work, processes: int) -> dict[str, Any]:
-    """The noun that the first worker made, as JSON has it; its files are in `work.path`. Call it in the main thread.
+def train_together(spec: Any, inputs: Inputs, work: Work, processes: int, stop: threading.Event) -> dict[str, Any]:
+    """The noun that the first worker made, as JSON has it; its files are in `work.path`. Call it in the main thread,
+    inside of `stop_on_sigterm`, whose event is `stop`.
 
     Raises Stopped after SIGTERM, when the workers wrote a checkpoint; what the first worker to fail raised; and
     StageRetry where one broke or was killed.
@@ -68,8 +68,8 @@ def train_together(spec: Any, inputs: Inputs, work: Work, processes: int) -> dic
         command = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
         options = ("--max-restarts=0", f"--shutdown-timeout={GRACE_SECONDS}", "-m", "theta_ml.training.worker")
         with _listening(folder / EVENTS, work.events), _alive(folder / ALIVE):
-            _run([*command, *options, str(folder)], environment(work.settings.home, processes))
-        return outcome(folder, processes)
+            _run([*command, *options, str(folder)], environment(work.settings.home, processes), stop)
+        return outcome(folder, processes, stop.is_set())
 
 
 @contextmanager
@@ -91,8 +91,8 @@ def environment(home: Path, processes: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": threads, **own, "THETA_HOME": str(home), "PYTHONUNBUFFERED": "1"}
 
 
-def outcome(folder: Path, processes: int) -> dict[str, Any]:
-    """What the workers came to."""
+def outcome(folder: Path, processes: int, asked: bool) -> dict[str, Any]:
+    """What the workers came to; `asked`: to end, which those that were not yet up do without a word."""
     files = {rank: folder / f"outcome-{rank}.json" for rank in range(processes)}
     ended = {rank: json.loads(file.read_text()) for rank, file in files.items() if file.exists()}
     kinds = {rank: how["kind"] for rank, how in ended.items()}
@@ -101,7 +101,7 @@ def outcome(folder: Path, processes: int) -> dict[str, Any]:
     for how in sorted(ended.values(), key=lambda how: float(how["time"])):
         if how["kind"] in RAISED:
             raise RAISED[how["kind"]](how["message"])
-    if "error" not in kinds.values() and "stopped" in kinds.values():
+    if "error" not in kinds.values() and (asked or "stopped" in kinds.values()):
         raise Stopped
     raise StageRetry(_broken(ended, processes))
 
@@ -115,7 +115,7 @@ def _broken(ended: dict[int, dict[str, Any]], processes: int) -> str:
     return "; ".join(said) + "; the next attempt goes on from the last checkpoint"
 
 
-def _run(command: list[str], env: dict[str, str]) -> None:
+def _run(command: list[str], env: dict[str, str], stop: threading.Event) -> None:
     """Until it ends, however it does; SIGTERM is passed on to it."""
     # Its standard output is none of the stage's, which is the artifact's URI.
     with subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=2) as child:
@@ -127,6 +127,8 @@ def _run(command: list[str], env: dict[str, str]) -> None:
                 before(number, frame)
 
         signal.signal(signal.SIGTERM, pass_on)
+        if stop.is_set():
+            child.terminate()  # asked before there was anything to pass it on to
         try:
             child.wait()
         finally:

@@ -110,7 +110,7 @@ def _train(spec: TrainSpec, inputs: Inputs, work: Work, stop: threading.Event) -
     if (processes := process_count(work.settings)) > 1:
         from theta_ml.training.launch import train_together
 
-        return TrainedModel(**train_together(spec, inputs, work, processes))
+        return TrainedModel(**train_together(spec, inputs, work, processes, stop))
     model = train_here(spec, inputs, work, stop)
     assert model is not None
     return model
