@@ -67,11 +67,13 @@ def candidate_params(train: Artifact) -> dict[str, str | float]:
     preset = recipe.preset_of(spec["preset"])
     told = {name: spec[name] for name in ("epochs", "max_steps", "rate", "seed") if spec[name] is not None}
     parts: dict[str, dict[str, Any]] = {
+        "shape": recipe.shape,
         "corpus": recipe.corpus.chosen(),
         "adapters": asdict(recipe.adapters) if recipe.adapters else {},
         "hyper": {**asdict(preset.hyper), **told},
     }
     found = {"recipe": recipe.name, "method": recipe.method, "preset": preset.name, "base": recipe.base}
+    found |= {"teacher": recipe.teacher} if recipe.method == "distill" else {}
     found |= {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
     found["start"] = train.document["value"]["start"]
     return {name: value for name, value in found.items() if value is not None}
