@@ -49,11 +49,12 @@ class Course:
     @property
     def remaining_seconds(self) -> float | None:
         """None until two steps of this attempt are done."""
-        if self._pace_from is None or self.step <= self._pace_from[0]:
+        now, pace = self.step, self._pace_from  # read once: the training may be sent back while the sampler asks
+        if pace is None or now <= pace[0]:
             return None
-        step, since = self._pace_from
-        each = (time.monotonic() - self.paused_seconds - since) / (self.step - step)
-        return each * (self.steps - self.step)
+        step, since = pace
+        each = (time.monotonic() - self.paused_seconds - since) / (now - step)
+        return each * (self.steps - now)
 
     @property
     def best(self) -> float | None:
