@@ -125,9 +125,10 @@ def fit(work: Fit) -> Fitted:
 
 
 def disable_dropout(model: nn.Module) -> None:
-    """Its configuration stays: the next training decides anew."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
+    """But for that of adapters, which has none unless the recipe says so. The model's configuration stays: the next
+    training decides anew."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and "lora_dropout" not in name:
             module.p = 0.0
 
 
