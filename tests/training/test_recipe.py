@@ -90,6 +90,8 @@ def test_a_recipe_written_as_a_file_reads_as_itself(name: str, settings: Setting
         ("summary: x\nstart: scratch\nhyper: {epochs: many}", "hyper.epochs is 'many'"),
         ("summary: x\nstart: scratch\nhyper: {epochs: true}", "hyper.epochs is True: write a number"),
         ("summary: x\nstart: scratch\nhyper: {epochs: 0}", "epochs 0 and max_steps"),
+        ("summary: x\nstart: scratch\nhyper: {rows_per_step: 0}", "rows_per_step is 0: choose at least 1"),
+        ("summary: x\nstart: scratch\nhyper: {rate_scratch: -1}", "rate_scratch is -1.0: choose more than 0"),
         ("summary: x\nstart: scratch\npreset: huge", "no preset 'huge': choose tiny or base"),
         ("summary: x\nstart: scratch\npreset: tiny\nhyper: {rows_per_step: 6}", "rows_per_step 6 is no multiple"),
         ("summary: x\nstart: best", "start: Input should be 'champion', 'scratch' or 'base'"),

@@ -96,6 +96,14 @@ class Hyper:
     """Steps between validations; None: each epoch."""
 
     def __post_init__(self) -> None:
+        for name in ("rows_per_step", "rows_at_once", "validation_rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: choose at least 1")
+        for name in ("rate_scratch", "rate_champion", "rate_base", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: choose more than 0")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay is {self.weight_decay}: choose 0 or more")
         if self.rows_per_step % self.rows_at_once:
             raise ValueError(
                 f"rows_per_step {self.rows_per_step} is no multiple of rows_at_once {self.rows_at_once}: "
