@@ -9,7 +9,7 @@ from theta_airflow.stage_operator import StageOperator
 from theta_ml.month import MONTH_PATTERN
 
 PARAMS = {
-    "month": Param("2026-01", type="string", pattern=MONTH_PATTERN, title="Month", description="YYYY-MM"),
+    "month": Param(type="string", pattern=MONTH_PATTERN, title="Month", description="YYYY-MM"),
     "preset": Param("tiny", enum=["tiny", "base"], description="Size and hyper-parameters of the model"),
     "recipe": Param(
         "continue", type="string", examples=known_recipes(), description="Whose hyper-parameters are searched"
