@@ -46,10 +46,6 @@ class Plan:
         epochs, steps = divmod(step, self.steps_per_epoch)
         return epochs * self.rows + min(steps * self.rows_per_step, self.rows)
 
-    def ends_epoch(self, step: int) -> bool:
-        """Whether an epoch, or the training, is over when `step` steps are done."""
-        return step > 0 and (step % self.steps_per_epoch == 0 or step == self.steps)
-
     def epoch(self, step: int) -> int:
         """Epoch, counted from 1, that the step before this one belongs to."""
         return math.ceil(step / self.steps_per_epoch)
