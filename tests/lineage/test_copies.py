@@ -26,11 +26,13 @@ def test_only_trainings_that_were_broken_off_begin_anew(tmp_path: Path) -> None:
     store = Store(settings.artifacts, tmp_path / "cache")
     for key in ("done", "torn"):
         (tmp_path / "checkpoints" / key).mkdir(parents=True)
+    (tmp_path / "tuning" / "study-1" / "3" / "step-8").mkdir(parents=True)
     with store.writing("train", "done") as path:
         (path / DOCUMENT).write_text("{}")
     (tmp_path / "locks").mkdir()
     (tmp_path / "locks" / "training.json").write_text('{"key": "torn"}')
     with FileLock(tmp_path / "locks" / "training.lock"):
         assert remove_checkpoints(settings, store) == (0, "torn")
-    assert remove_checkpoints(settings, store) == (1, None)
+    assert remove_checkpoints(settings, store) == (2, None)
+    assert not list((tmp_path / "tuning" / "study-1").iterdir())
     assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["done"]

@@ -45,12 +45,14 @@ def _is_of(line: bytes, ids: frozenset[str]) -> bool:
 
 
 def remove_checkpoints(settings: Settings, store: Store) -> tuple[int, str | None]:
-    """Removes what trainings that were broken off would go on from: they begin anew, without what was erased.
+    """Removes what trainings, and trials of a tuning, that were broken off would go on from: they begin anew, without
+    what was erased.
 
     Returns how many there were, and the key of the training that is under way, which is left alone.
     """
     root, locks = settings.home / "checkpoints", settings.home / "locks"
     unfinished = [folder for folder in root.glob("*") if store.document(store.uri("train", folder.name)) is None]
+    unfinished += (settings.home / "tuning").glob("*/*")
     if not unfinished:
         return 0, None
     locks.mkdir(parents=True, exist_ok=True)
