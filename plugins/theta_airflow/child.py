@@ -18,7 +18,8 @@ from theta_ml.events import EVENTS_FD
 # Airflow's own environment holds its signing secrets; a stage gets what a stage needs.
 PASSED_ON = {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH"}
 PASSED_ON_PREFIXES = (
-    "THETA_", "MLFLOW_", "CUDA_", "NVIDIA_", "NCCL_", "TORCH_", "OMP_", "HF_", "AWS_", "GX_", "DO_NOT_TRACK",
+    "THETA_", "MLFLOW_", "CUDA_", "NVIDIA_", "NCCL_", "TORCH_", "TORCHINDUCTOR_", "OMP_", "HF_", "AWS_",
+    "GX_", "DO_NOT_TRACK",
 )  # fmt: skip
 GRACE_SECONDS = 5
 COMMAND = (sys.executable, "-m", "theta_ml", "stage")

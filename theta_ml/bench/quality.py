@@ -1,7 +1,8 @@
 """`theta bench quality`: bits per byte of our training, against a Llama of the same size trained with TRL.
 
 Both learn from the same pieces of real conversations, as often, with the same learning rates and tokens a step, and are
-scored by the same code on conversations that neither saw. Three seeds each; a training is a process of its own.
+scored by the same code on conversations that neither saw. Ours keeps the weights that did best on validation
+conversations, as it always does; the peer its last. Three seeds each; a training is a process of its own.
 """
 
 import json

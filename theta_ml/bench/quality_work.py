@@ -76,6 +76,7 @@ def trl(job: Job, folder: Path) -> tuple[int, int]:
 
     from theta_ml.bench.train_corpus import BenchCorpus
     from theta_ml.bench.train_work import dataset_of
+    from theta_ml.training.hardware import has_bfloat16, pick_device
     from theta_ml.training.presets import TINY
     from theta_ml.training.trainer import BETAS
 
@@ -98,7 +99,7 @@ def trl(job: Job, folder: Path) -> tuple[int, int]:
         adam_beta1=BETAS[0],
         adam_beta2=BETAS[1],
         optim="adamw_torch_fused",
-        bf16=True,
+        bf16=has_bfloat16(pick_device()),
         gradient_checkpointing=False,
         seed=job.seed,
         save_strategy="no",

@@ -135,6 +135,8 @@ def trl(job: Job) -> dict[str, float]:
     from transformers import AutoTokenizer
     from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
+    from theta_ml.training.hardware import has_bfloat16, pick_device
+
     clock = Clock(job)
     corpus, model, preset = begin(job)
     chosen = dict(PEER_LAYOUTS[job.layout])
@@ -144,7 +146,7 @@ def trl(job: Job) -> dict[str, float]:
         per_device_train_batch_size=batch,
         gradient_accumulation_steps=job.rows_per_step // batch,
         max_length=job.max_length,
-        bf16=True,
+        bf16=has_bfloat16(pick_device()),
         gradient_checkpointing=False,
         torch_compile=job.compiled,
         optim="adamw_torch_fused",

@@ -86,9 +86,13 @@ def _bits_per_byte(trained: Artifact, recipe: str, texts: "Sequence[list[Message
     from theta_ml.model.scoring import score_conversations
 
     work.events.log(f"scoring {recipe} on {len(texts)} validation conversations")
-    rows = score_conversations(
-        trained.path / "model", texts, lambda done, total: work.events.progress(done, total, "tokens", recipe)
-    )
+    try:
+        rows = score_conversations(
+            trained.path / "model", texts, lambda done, total: work.events.progress(done, total, "tokens", recipe)
+        )
+    except (OSError, ValueError) as error:  # the others may still be chosen from
+        work.events.log(f"{recipe} cannot be scored: {error}")
+        return None
     return Scores.of(rows).bits_per_byte()
 
 

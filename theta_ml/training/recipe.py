@@ -109,7 +109,7 @@ class Recipe:
     """Learn from conversations; from them and a teacher's view of every token; or from pairs of answers, one liked and
     one disliked."""
     teacher: str = CHAMPION
-    """Of `method: distill`: `champion`, or the folder of a model with the same tokenizer."""
+    """Of `method: distill`: `champion`, or as `base` a hub id or a folder; its tokenizer is the corpus'."""
     preset: str | None = None
     """Size of a new model, its rows and its hyper-parameters; None: the run's."""
     shape: dict[str, Any] = field(default_factory=dict)

@@ -83,9 +83,10 @@ def load_teacher(recipe: Recipe, champion: Champion | None, corpus: PackedCorpus
         raise StageFailed(
             f"recipe {recipe.name}: there is no champion yet to be taught by; train one by `continue` first"
         )
-    folder = _model_folder(champion, store) if recipe.teacher == CHAMPION and champion else Path(recipe.teacher)
-    if not (folder / "config.json").exists():
-        raise StageFailed(f"recipe {recipe.name}: no model at {folder}; mend its `teacher`")
+    if recipe.teacher == CHAMPION and champion:
+        folder = _model_folder(champion, store)
+    else:
+        folder = find_model(recipe.teacher, load_settings())
     if ChatTokenizer.load(folder).key() != corpus.tokenizer_key:
         raise StageFailed(
             f"recipe {recipe.name}: the teacher at {folder} has another tokenizer than the corpus, and would speak of "

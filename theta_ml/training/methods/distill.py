@@ -51,7 +51,8 @@ class DistillTrainer(ThetaTrainer):
         with torch.no_grad():
             taught = self.teacher(**seen, logits_to_keep=bears).logits
         total = distillation_loss(outputs.logits, taught, labels[:, 1:][bears[:, :-1]])
-        loss = total * self.accelerator.num_processes / (num_items_in_batch or len(taught))
+        items = len(taught) if num_items_in_batch is None else num_items_in_batch
+        loss = total * self.accelerator.num_processes / items
         return (loss, outputs) if return_outputs else loss
 
 

@@ -23,6 +23,9 @@ REFERENCE, TOKENIZER = "reference", "tokenizer"
 BETA = 0.1
 """How dearly moving away from the reference is paid for (Rafailov et al. 2023, arXiv:2305.18290)."""
 
+TOLD = {"rewards/accuracies": "preference_accuracy", "rewards/margins": "preference_margin"}
+"""TRL's names of what is told beside the loss, and ours."""
+
 
 @dataclass(frozen=True)
 class PairRows:
@@ -36,10 +39,14 @@ class PairRows:
     def count(self) -> int:
         return len(self.pairs)
 
-    def dataset(self) -> datasets.Dataset:
+    @property
+    def tokens(self) -> float:
+        """Of a pair, on average; the prompt is read with each answer."""
+        return sum(2 * len(p.prompt) + len(p.chosen) + len(p.rejected) for p in self.pairs) / len(self.pairs)
+
+    def dataset(self, most: int | None = None) -> datasets.Dataset:
         """As TRL's collator wants them. A prompt that is too long loses its start, but for `<|begin|>`."""
-        rows = [self._fitted(pair) for pair in self.pairs]
-        return datasets.Dataset.from_list(rows)
+        return datasets.Dataset.from_list([self._fitted(pair) for pair in self.pairs[:most]])
 
     def _fitted(self, pair: Pair) -> dict[str, list[int]]:
         room = max(2, self.max_length - max(len(pair.chosen), len(pair.rejected)))
@@ -48,7 +55,12 @@ class PairRows:
 
 
 class PreferenceTrainer(SafeCheckpoints, DPOTrainer):
-    """TRL's DPO on pairs that are tokens already: text that looks like a control token stays text."""
+    """TRL's DPO on pairs that are tokens already: text that looks like a control token stays text.
+
+    Never compiled: pairs have no one shape.
+    """
+
+    pairs: PairRows
 
     @classmethod
     def of(cls, work: "Fit", safety: Safety) -> Self:
@@ -60,12 +72,26 @@ class PreferenceTrainer(SafeCheckpoints, DPOTrainer):
             ref_model=work.extra[REFERENCE],
             args=arguments(work, safety, DPOConfig, beta=BETA, max_length=train.max_length),
             train_dataset=train.dataset(),
-            eval_dataset=held_out.dataset(),
+            eval_dataset=held_out.dataset(work.hyper.validation_rows),
             processing_class=AutoTokenizer.from_pretrained(Path(work.extra[TOKENIZER]), local_files_only=True),
             callbacks=callbacks_of(work),
         )
         trainer.make_safe(safety)
+        trainer.pairs = train
         return trainer
+
+    def tokens_of(self, first: int, last: int) -> int:
+        plan, rows = self.safety.plan, self.pairs
+        return round((plan.rows_before(last) - plan.rows_before(first)) * rows.tokens)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Beside the loss, how often the liked answer is the likelier one by now, and by how much."""
+        told = self._metrics["train"]
+        means = {
+            ours: sum(told[name]) / len(told[name]) for name, ours in TOLD.items() if "loss" in logs and told[name]
+        }
+        told.clear()
+        super().log(logs | means, start_time)
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
