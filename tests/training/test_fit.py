@@ -268,7 +268,7 @@ def test_kill_9_at_any_moment_changes_nothing(tmp_path: Path, calm: tuple[Fitted
     assert history == numbers(calm[0]) and resumed_from >= 22
 
 
-@pytest.mark.parametrize(("epochs", "dropped"), [(2, False), (3, True)])
+@pytest.mark.parametrize(("epochs", "dropped"), [(5, False), (6, True)])
 def test_nothing_is_dropped_where_rows_are_hardly_repeated(tmp_path: Path, epochs: int, dropped: bool) -> None:
     work = work_of(tmp_path, hyper=HYPER.changed({"epochs": epochs, "max_steps": 13 * epochs}))
     fit(work)

@@ -6,19 +6,19 @@ not the loss, and it is no part of what names a model.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from accelerate.utils import find_executable_batch_size
+from accelerate.utils.memory import should_reduce_batch_size
 from transformers import PreTrainedModel
 
 from theta_ml.stage import StageFailed
 from theta_ml.training.hardware import autocast, pick_device
 from theta_ml.training.presets import Hyper
 from theta_ml.training.processes import any_of_all, is_first, least_of_all
-from theta_ml.training.resources import Load, Memory, estimate, forward_arguments, room_for_one
+from theta_ml.training.resources import Load, Memory, estimate, forward_arguments, room_for_one, trial_loss
 
 FILE = "batch_size.json"
 GIB = 1 << 30
@@ -38,19 +38,20 @@ def choose(
     model: PreTrainedModel, load: Load, hyper: Hyper, folder: Path, frozen: Sequence[PreTrainedModel] = ()
 ) -> Hyper:
     """`hyper` with as many rows at once as this machine holds, and gradient checkpointing where it asks for that or
-    memory does; the same in all processes, and in all attempts that share `folder`.
+    memory does; the same in all processes, and in all attempts that share `folder`
+    and have the memory for it.
 
     On a GPU the model is moved there, and they are tried. Raises StageFailed where nothing fits.
     """
     load = replace(load, gradient_checkpointing=hyper.gradient_checkpointing)
     choices, before = shares(hyper.rows_per_step, load.processes, hyper.rows_at_once), kept(folder)
-    if before is None or before.rows_at_once not in choices:
-        device = pick_device()
-        room = room_for_one(device, load.processes)
+    device = pick_device()
+    room = room_for_one(device, load.processes)
+    if before is None or before.rows_at_once not in choices or any_of_all(before.memory_bytes > room):
         found = _agreed(find_batch_size(model, load, hyper.rows_per_step, room, hyper.rows_at_once, frozen))
         if device.type == "cuda" and not load.sharded:
-            model.to(device)  # type: ignore[arg-type]  # the library's annotation of `to` is wrong
-            found = _agreed(tried_out(model, found, load, choices))
+            _onto(device, [model], load)
+            found = _agreed(tried_out(model, found, load, choices, frozen))
         before = found
         if is_first():
             keep(folder, found)
@@ -102,39 +103,77 @@ def shares(rows_per_step: int, processes: int, most: int | None = None) -> list[
     return [rows for rows in range(min(part, most or part), 0, -1) if part % rows == 0]
 
 
-def tried_out(model: PreTrainedModel, found: BatchSize, load: Load, choices: Sequence[int]) -> BatchSize:
-    """`found`, or the next smaller of `choices` that a GPU really holds; on a CPU there is nothing to try.
+def tried_out(
+    model: PreTrainedModel,
+    found: BatchSize,
+    load: Load,
+    choices: Sequence[int],
+    frozen: Sequence[PreTrainedModel] = (),
+) -> BatchSize:
+    """`found`, or the next smaller of `choices` that a GPU really holds beside the `frozen` models, which are moved
+    there, with gradient checkpointing where not one row goes without; on a CPU there is nothing to try.
 
-    Leaves the model, its gradients and the random state as they were. Raises RuntimeError where not one row fits.
+    Leaves the model, its gradients and the random state as they were. Raises StageFailed where not one row fits.
     """
     device = next(model.parameters()).device
     if device.type != "cuda":
         return found
-    smaller = iter(rows for rows in choices if rows < found.rows_at_once)
-
-    @find_executable_batch_size(starting_batch_size=found.rows_at_once, reduce_batch_size_fn=lambda: next(smaller, 0))
-    def first_that_fits(batch_size: int) -> int:
-        _forward_and_backward(model, batch_size, load, device)
-        return batch_size
-
+    _onto(device, frozen, load)
     with torch.random.fork_rng(devices=[device]):
-        rows = int(first_that_fits())
+        held = largest(found, choices, lambda size: _holds(model, size, load, frozen))
     torch.cuda.empty_cache()
-    return replace(found, rows_at_once=rows)
+    if held is None:
+        raise StageFailed(_gpu_full(device, load))
+    return held
 
 
-def _forward_and_backward(model: PreTrainedModel, rows: int, load: Load, device: torch.device) -> None:
-    """Beside as many bytes as the optimizer's moments will take."""
+def largest(found: BatchSize, choices: Sequence[int], holds: Callable[[BatchSize], bool]) -> BatchSize | None:
+    """The first that `holds`: of `found` and smaller choices, then of the same with gradient checkpointing."""
+    for checkpointing in sorted({found.gradient_checkpointing, True}):
+        for rows in (found.rows_at_once, *(rows for rows in choices if rows < found.rows_at_once)):
+            size = replace(found, rows_at_once=rows, gradient_checkpointing=checkpointing)
+            if holds(size):
+                return size
+    return None
+
+
+def _holds(model: PreTrainedModel, size: BatchSize, load: Load, frozen: Sequence[PreTrainedModel]) -> bool:
+    if size.gradient_checkpointing:
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    try:
+        forward_and_backward(model, size.rows_at_once, load, frozen)
+        return True
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+    finally:
+        if size.gradient_checkpointing:
+            model.activation_checkpointing_disable()
+    torch.cuda.empty_cache()  # outside of `except`, whose error keeps the tensors alive
+    return False
+
+
+def forward_and_backward(model: PreTrainedModel, rows: int, load: Load, frozen: Sequence[PreTrainedModel] = ()) -> None:
+    """Beside as many bytes as the optimizer's moments will take, and what the `frozen` models say of the rows."""
+    device = next(model.parameters()).device
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     moments = torch.empty(2 * sum(parameter.nbytes for parameter in learned), dtype=torch.uint8, device=device)
     batch = {name: value.to(device) for name, value in forward_arguments(model, rows, load).items()}
     try:
         with autocast(device):
-            loss = model.train()(**batch).loss
+            loss = trial_loss(model.train(), frozen, batch)
         loss.backward()
     finally:
         model.zero_grad(set_to_none=True)
         del moments
+
+
+def _onto(device: torch.device, models: Sequence[PreTrainedModel], load: Load) -> None:
+    try:
+        for model in models:
+            model.to(device)  # type: ignore[arg-type]  # the library's annotation of `to` is wrong
+    except torch.OutOfMemoryError:
+        raise StageFailed(_gpu_full(device, load)) from None
 
 
 def kept(folder: Path) -> BatchSize | None:
@@ -156,4 +195,13 @@ def _nothing_fits(least: Memory, room: int, load: Load) -> str:
         f"training needs about {least.of(1) / GIB:.1f} GiB of memory for a single row of {load.length} tokens, with "
         f"gradient checkpointing, and {room / GIB:.1f} are free: choose a smaller preset or base model, shorter rows, "
         f"adapters in place of all weights{shard}, or a machine with more memory"
+    )
+
+
+def _gpu_full(device: torch.device, load: Load) -> str:
+    free, total = (size / GIB for size in torch.cuda.mem_get_info(device))
+    return (
+        f"the GPU has not the memory for a single row of {load.length} tokens: {free:.1f} of its {total:.1f} GiB are "
+        f"free. End what else holds it (nvidia-smi), choose a smaller preset, base model or teacher, shorter rows, or "
+        f"adapters in place of all weights"
     )

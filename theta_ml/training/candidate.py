@@ -10,17 +10,18 @@ from typing import Any
 
 import torch
 
-from theta_ml.corpus.prepare import PackedCorpus
+from theta_ml.corpus.prepare import PackedCorpus, open_rows
 from theta_ml.stage import Inputs, StageFailed, Work
 from theta_ml.training.adapters import merged
 from theta_ml.training.batch_size import choose
 from theta_ml.training.checkpoints import Checkpoints, step_of
 from theta_ml.training.fit import Fit, Fitted, fit
 from theta_ml.training.hardware import name_of, pick_device
+from theta_ml.training.lock import checkpoints_lock
 from theta_ml.training.methods import Method, method_of
 from theta_ml.training.oversight.course import Subject
 from theta_ml.training.oversight.watch import Oversight, callbacks
-from theta_ml.training.preflight import require_gpu, require_rows
+from theta_ml.training.preflight import look_again, require_gpu, require_rows
 from theta_ml.training.presets import Hyper
 from theta_ml.training.processes import is_first, world_size
 from theta_ml.training.resources import Load, parameters
@@ -48,7 +49,11 @@ class _Candidate:
 def make_candidate(spec: TrainSpec, inputs: Inputs, work: Work, stop: threading.Event) -> TrainedModel | None:
     """Trains in this process, and writes the model where this process is the first. Raises Stopped and StageFailed."""
     os.environ.setdefault(COMPILE_CACHE, str(work.settings.home / "compile-cache"))
-    candidate = _prepare(spec, inputs, work)
+    with checkpoints_lock(checkpoints_of(work), stop, work.events.log):
+        return _make(_prepare(spec, inputs, work), stop)
+
+
+def _make(candidate: _Candidate, stop: threading.Event) -> TrainedModel | None:
     training = _training(candidate, stop)
     if not is_first():
         fit(training)
@@ -73,6 +78,9 @@ def _prepare(spec: TrainSpec, inputs: Inputs, work: Work) -> _Candidate:
     _require_vocabulary(begun, corpus)
     method = method_of(spec.recipe, begun.model, spec.champion, corpus, packed, work.store)
     require_rows(method.train.count, preset.hyper.rows_per_step)
+    if is_first():
+        rows, report = open_rows(packed, "train", work.store), inputs.artifact("preflight")
+        look_again(report, corpus, rows, begun, method, preset.hyper, checkpoints_of(work), work)
     load = Load.of(method.train, work.settings)
     hyper = choose(begun.model, load, preset.hyper, checkpoints_of(work), method.onlookers)
     return _Candidate(spec, corpus, packed.path / "tokenizer", begun, method, hyper, work, device)

@@ -73,7 +73,7 @@ class Checkpoints:
 
     def _partial(self) -> Path:
         self.root.mkdir(parents=True, exist_ok=True)
-        for left in self.root.glob(".partial-*"):  # by an attempt that was killed; the lock says there is no other
+        for left in self.root.glob(".partial-*"):  # by an attempt that was killed; `checkpoints_lock` says it is gone
             shutil.rmtree(left)
         partial = self.root / f".partial-{os.getpid()}"
         partial.mkdir()

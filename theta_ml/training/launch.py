@@ -29,6 +29,7 @@ from pydantic import TypeAdapter
 from theta_ml.events import EVENTS_FD, Events
 from theta_ml.settings import SettingsError
 from theta_ml.stage import Inputs, StageFailed, StageRetry, Work
+from theta_ml.training.lock import checkpoints_lock
 from theta_ml.training.stop import Stopped
 
 JOB, EVENTS, ALIVE = "job.json", "events", "alive"
@@ -64,6 +65,8 @@ def train_together(spec: Any, inputs: Inputs, work: Work, processes: int, stop: 
     """
     dumped = TypeAdapter(type(spec)).dump_python(spec, mode="json")
     job = Job(dumped, [artifact.uri for artifact in inputs.values()], work.run_id, work.key, str(work.path))
+    with checkpoints_lock(work.settings.home / "checkpoints" / work.key, stop, work.events.log):
+        pass  # a killed attempt's workers are gone, who would tell their outcome in this attempt's folder
     with job_folder(work.settings.home / "jobs" / work.key, job) as folder:
         command = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
         options = ("--max-restarts=0", f"--shutdown-timeout={GRACE_SECONDS}", "-m", "theta_ml.training.worker")

@@ -1,15 +1,22 @@
-"""One training at a time on a machine: an OS file lock, which the kernel gives back when its holder dies."""
+"""One training at a time on a machine, and one attempt at a time on its checkpoints.
+
+OS file locks, which the kernel gives back when their holder dies. The stage holds the first. Where it is killed, its
+workers live on for some seconds, to write a last checkpoint; the second is theirs.
+"""
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from theta_ml.events import Events
+from theta_ml.training.processes import is_first
+from theta_ml.training.stop import look
 
 LOOK_SECONDS = 0.2
 
@@ -33,6 +40,33 @@ def training_lock(home: Path, run_id: str, key: str, events: Events) -> Iterator
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def checkpoints_lock(folder: Path, stop: threading.Event, log: Callable[[str], None]) -> Iterator[None]:
+    """Held by the first of a training's processes, all of which must ask; waits for an earlier attempt's to be gone.
+
+    Raises Stopped where `stop` is set meanwhile.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    if is_first():
+        _await(lock, stop, log)
+    try:
+        look(stop)  # here the other processes wait for the first
+        yield
+    finally:
+        lock.release()
+
+
+def _await(lock: BaseFileLock, stop: threading.Event, log: Callable[[str], None]) -> None:
+    """Comes back without the lock where it is asked to stop."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log("waiting for the processes of an earlier attempt, which was killed, to write their last checkpoint")
+        with suppress(Timeout):
+            lock.acquire(poll_interval=LOOK_SECONDS, cancel_check=stop.is_set)
 
 
 def _describe(holder: Path) -> str:

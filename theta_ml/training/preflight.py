@@ -2,10 +2,17 @@
 
 In seconds: there must be rows enough for a step, a few of them must be learnable and stay finite, and memory, disk and
 time must suffice. What does not hold fails the run, and says what to change.
+
+The report's key names the corpus and the recipe and no machine, or another machine would train a model of its own. A
+report that is found again may be of another day or another GPU: what the machine must have for it, the training looks
+at once more (`look_again`, and `batch_size.choose` for memory).
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -15,15 +22,17 @@ from theta_ml.corpus.prepare import PackedCorpus, open_rows
 from theta_ml.corpus.rows import Rows
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, Stage, StageFailed, Work
+from theta_ml.store import Artifact
 from theta_ml.training.batch_size import GIB, BatchSize, find_batch_size
-from theta_ml.training.hardware import pick_device
-from theta_ml.training.methods import method_of
+from theta_ml.training.checkpoints import Checkpoints, step_of
+from theta_ml.training.hardware import name_of, pick_device
+from theta_ml.training.methods import Method, method_of
 from theta_ml.training.presets import Hyper
 from theta_ml.training.recipe import DEFAULT, RecipeField, find_recipe
 from theta_ml.training.resolving import for_training
 from theta_ml.training.resources import Load, disk_bytes, free_disk, parameters, room_for_one
 from theta_ml.training.schedule import Plan
-from theta_ml.training.start import start
+from theta_ml.training.start import Start, start
 from theta_ml.training.trial import STEPS, Trial, require_learnable, try_out
 
 GPU_FLOPS = 40e12
@@ -77,6 +86,8 @@ class PreflightReport:
     tokens_per_second: float
     """Measured in the trial; on a GPU that is busy, assumed from the model's size."""
     estimated_seconds: float
+    device: str = ""
+    """That the speed is of."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +116,8 @@ def preflight(spec: PreflightSpec, inputs: Inputs, work: Work) -> PreflightRepor
     plan = Plan.of(preset.hyper, method.train.count, begun.peak)
     speed = trial.tokens_per_second
     if device.type == "cuda" and next(begun.model.parameters()).device.type != "cuda":
-        speed = GPU_FLOPS / (6 * count)
-    answers = 2 if load.pair else 1
-    seconds = answers * plan.steps * preset.hyper.rows_per_step * corpus.max_length / (speed * load.processes)
+        speed = _assumed_speed(begun.model)
+    seconds = _seconds(plan.steps, preset.hyper, corpus.max_length, load, speed)
     require_time(seconds, spec.max_hours)
     report = PreflightReport(
         month=spec.month,
@@ -125,9 +135,63 @@ def preflight(spec: PreflightSpec, inputs: Inputs, work: Work) -> PreflightRepor
         steps=plan.steps,
         tokens_per_second=speed,
         estimated_seconds=seconds,
+        device=name_of(device),
     )
     work.events.log(f"{report.sentence}; {plan.steps} steps will take about {seconds:.0f} s")
     return report
+
+
+def look_again(
+    report: Artifact,
+    corpus: PackedCorpus,
+    rows: Rows,
+    begun: Start,
+    method: Method,
+    hyper: Hyper,
+    folder: Path,
+    work: Work,
+) -> None:
+    """Before the first step: whether there is disk and time for what is left of this training, here and now, with the
+    steps that it was given. `rows` are the corpus's, and `folder` has its checkpoints. Raises StageFailed.
+    """
+    require_disk(begun.model, work.settings.home, folder)
+    plan, newest = Plan.of(hyper, method.train.count, begun.peak), Checkpoints(folder).newest()
+    left = plan.steps - (step_of(newest) if newest else 0)
+    speed = _speed_here(report.document["value"], begun, rows, method.onlookers)
+    seconds = _seconds(left, hyper, corpus.max_length, Load.of(method.train, work.settings), speed)
+    require_time(seconds, report.document.get("spec", {}).get("max_hours", PreflightSpec.max_hours))
+
+
+def _speed_here(report: dict[str, Any], begun: Start, rows: Rows, frozen: Sequence[PreTrainedModel]) -> float:
+    """Tokens/s of one process: as the report has it where it was made on such a device."""
+    device = pick_device()
+    if report.get("device") == name_of(device):
+        return float(report["tokens_per_second"])
+    if device.type == "cuda":
+        return _assumed_speed(begun.model)
+    return try_out(copy.deepcopy(begun.model), rows, begun.peak, 1, frozen).tokens_per_second
+
+
+def _assumed_speed(model: PreTrainedModel) -> float:
+    return GPU_FLOPS / (6 * parameters(model))
+
+
+def _seconds(steps: int, hyper: Hyper, length: int, load: Load, speed: float) -> float:
+    """`speed`: tokens/s of one process; `length`: tokens of a row."""
+    answers = 2 if load.pair else 1
+    return answers * steps * hyper.rows_per_step * length / (speed * load.processes)
+
+
+def require_disk(model: PreTrainedModel, home: Path, checkpoints: Path | None = None) -> tuple[int, int]:
+    """Bytes that are needed beside what `checkpoints` holds already, and bytes that are free."""
+    held = sum(file.stat().st_size for file in checkpoints.glob("*/*.safetensors")) if checkpoints else 0
+    disk, free = max(0, disk_bytes(model) - held), free_disk(home)
+    if disk > free:
+        raise StageFailed(
+            f"checkpoints need about {disk / GIB:.1f} GiB and {free / GIB:.1f} are free: make room, or set THETA_HOME "
+            f"to another disk"
+        )
+    return disk, free
 
 
 def require_gpu(settings: Settings, device: torch.device) -> None:
@@ -163,12 +227,7 @@ def _require_room(
     work: Work,
 ) -> _Room:
     memory = room_for_one(device, load.processes)
-    disk, free = disk_bytes(model), free_disk(work.settings.home)
-    if disk > free:
-        raise StageFailed(
-            f"checkpoints need about {disk / GIB:.1f} GiB and {free / GIB:.1f} are free: make room, or set THETA_HOME "
-            f"to another disk"
-        )
+    disk, free = require_disk(model, work.settings.home)
     load = replace(load, gradient_checkpointing=hyper.gradient_checkpointing)
     found = find_batch_size(model, load, hyper.rows_per_step, memory, hyper.rows_at_once, frozen)
     return _Room(found, memory, disk, free)

@@ -81,9 +81,9 @@ class Hyper:
     """Largest norm of the gradient."""
     validation_rows: int = 512
     """Most rows of the validation split that each epoch is judged on."""
-    dropout_passes: float = 2.0
-    """Over a corpus that is passed over no more often than this nothing is dropped: what is seen once or twice is not
-    learned by heart, and dropout would only slow it down."""
+    dropout_passes: float = 5.0
+    """Where the corpus is passed over no more often than this nothing is dropped: what is seen so seldom is not learned
+    by heart, and dropout would only slow it down (docs/LOG.md has the validation losses)."""
     checkpoint_seconds: float = 60.0
     """Most work that a crash may cost."""
     compile: bool = True

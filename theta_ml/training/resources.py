@@ -131,7 +131,8 @@ def free_disk(folder: Path) -> int:
 
 
 def forward_arguments(model: nn.Module, rows: int, load: Load) -> dict[str, Any]:
-    """A batch of the largest kind that the training will see, as the collator makes them."""
+    """A batch of the largest kind that the training will see, as the collator makes them; both answers of pairs."""
+    rows = 2 * rows if load.pair else rows
     shape = (rows, load.length)
     batch = {name: torch.zeros(shape, dtype=torch.int64) for name in ("input_ids", "position_ids", "labels")}
     if takes(model, "loss_at"):
@@ -168,7 +169,6 @@ def _bytes(tensors: Any) -> int:
 
 def _step_bytes(model: PreTrainedModel, load: Load, frozen: Sequence[PreTrainedModel], rows: int) -> int:
     """Most bytes that forward and backward hold beside weights and accumulated gradients."""
-    rows = 2 * rows if load.pair else rows
     with FakeTensorMode(allow_non_fake_inputs=True):
         learner, watchers = _without_content(model).train(), [_without_content(f) for f in frozen]
         if load.gradient_checkpointing:
@@ -177,11 +177,11 @@ def _step_bytes(model: PreTrainedModel, load: Load, frozen: Sequence[PreTrainedM
             parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         batch = forward_arguments(learner, rows, load)
         with _LiveBytes() as live, torch.autocast("cpu", torch.bfloat16, enabled=_in_bfloat16()):
-            _loss(learner, watchers, batch).backward()
+            trial_loss(learner, watchers, batch).backward()
     return live.peak
 
 
-def _loss(learner: PreTrainedModel, watchers: list[PreTrainedModel], batch: dict[str, Any]) -> Tensor:
+def trial_loss(learner: PreTrainedModel, watchers: Sequence[PreTrainedModel], batch: dict[str, Any]) -> Tensor:
     """A scalar that holds what the methods' losses hold: beside onlookers, both sides' logits of every token."""
     if not watchers:
         loss: Tensor = learner(**batch).loss

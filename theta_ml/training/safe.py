@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -307,9 +308,12 @@ class SafeCheckpoints(Trainer):
         if checkpoint is None:
             return
         file = Path(checkpoint) / _random_file(self.args.process_index)
-        if file.exists():  # there may have been fewer processes
+        if file.exists():
             RandomState(load_file(file)).restore(self.args.device)
-            self._note_begin()
+        else:  # there were fewer processes: each new one drops other places than the rest, and than before
+            seeds = np.random.SeedSequence([self.args.seed, self.state.global_step, self.args.process_index])
+            torch.manual_seed(int(seeds.generate_state(1)[0]))
+        self._note_begin()
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         """There is none: bfloat16 needs no scaling."""
