@@ -8,7 +8,19 @@ import torch
 
 from tests.training.small import model_of
 from theta_ml.stage import StageFailed
-from theta_ml.training.batch_size import FILE, BatchSize, choose, find_batch_size, keep, kept, shares, tried_out
+from theta_ml.training import batch_size
+from theta_ml.training.batch_size import (
+    FILE,
+    BatchSize,
+    choose,
+    find_batch_size,
+    forward_and_backward,
+    keep,
+    kept,
+    largest,
+    shares,
+    tried_out,
+)
 from theta_ml.training.presets import PRESETS
 from theta_ml.training.resources import Load, estimate
 
@@ -55,6 +67,36 @@ def test_a_resumed_training_keeps_to_its_batch_size(tmp_path: Path) -> None:
     assert kept(tmp_path / "new") is None
 
 
+def test_a_resume_with_less_memory_chooses_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, hyper = model_of("tiny"), PRESETS["tiny"].hyper
+    needed = estimate(model, LOAD)
+    assert hyper.rows_per_step == 4
+    for room, rows in ((needed.of(2), 2), (needed.of(4), 2), (needed.of(1), 1)):
+        monkeypatch.setattr(batch_size, "room_for_one", lambda device, processes, room=room: room)
+        assert choose(model, LOAD, hyper, tmp_path).rows_at_once == rows
+
+
+def test_what_a_gpu_does_not_hold_is_tried_smaller_and_then_computed_again() -> None:
+    found = BatchSize(8, False, 1)
+    assert largest(found, [12, 8, 4, 2], lambda size: size.rows_at_once <= 4) == BatchSize(4, False, 1)
+    assert largest(found, [12, 8, 4, 2], lambda size: size.gradient_checkpointing) == BatchSize(8, True, 1)
+    assert largest(found, [12, 8, 4, 2], lambda size: False) is None
+
+
+def test_onlookers_and_both_answers_of_a_pair_are_tried_too() -> None:
+    """Each sees as many rows as it will in training; gradients are left to nobody."""
+    model, onlooker = model_of("tiny"), model_of("tiny")
+    seen: list[tuple[int, ...]] = []
+    for each in (model, onlooker):
+        each.register_forward_pre_hook(
+            lambda module, args, given: seen.append(tuple(given["input_ids"].shape)), with_kwargs=True
+        )
+    forward_and_backward(model, 3, LOAD)
+    forward_and_backward(model, 3, replace(LOAD, pair=True), [onlooker])
+    assert seen == [(3, 64), (6, 64), (6, 64)]
+    assert all(parameter.grad is None for each in (model, onlooker) for parameter in each.parameters())
+
+
 def test_a_gpu_is_asked_and_a_cpu_is_not() -> None:
     model, found = model_of("tiny"), BatchSize(8, False, 1)
     if not torch.cuda.is_available():
@@ -65,4 +107,9 @@ def test_a_gpu_is_asked_and_a_cpu_is_not() -> None:
     assert tried_out(model, found, LOAD, [8, 4, 2, 1]).rows_at_once == 8
     huge = replace(found, rows_at_once=1 << 24)
     assert tried_out(model, huge, LOAD, [1 << 24, 8, 4]).rows_at_once == 8
+    seen = model_of("tiny")
+    assert tried_out(model, found, LOAD, [8, 4, 2, 1], [seen]).rows_at_once == 8
+    assert next(seen.parameters()).device.type == "cuda"
+    with pytest.raises(StageFailed, match=r"not the memory for a single row.*End what else holds it"):
+        tried_out(model, huge, LOAD, [1 << 24])
     assert (torch.cuda.get_rng_state() == state).all() and all(p.grad is None for p in model.parameters())

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 
 from tests.training.made_rows import VOCABULARY, MadeRows
 from theta_ml.model import ThetaConfig, ThetaForCausalLM
@@ -24,7 +24,9 @@ from theta_ml.stage import StageFailed
 from theta_ml.training import trainer
 from theta_ml.training.checkpoints import Checkpoints
 from theta_ml.training.fit import Fit, Fitted, fit
+from theta_ml.training.guard import Guard
 from theta_ml.training.presets import Hyper
+from theta_ml.training.safe import Safety
 from theta_ml.training.stop import Stopped
 from theta_ml.training.trainer import ThetaTrainer
 
@@ -275,3 +277,25 @@ def test_nothing_is_dropped_where_rows_are_hardly_repeated(tmp_path: Path, epoch
     shares = {module.p for module in work.model.modules() if isinstance(module, torch.nn.Dropout)}
     assert shares == ({0.1} if dropped else {0.0})
     assert work.model.config.dropout == 0.1
+
+
+def test_processes_that_a_checkpoint_has_no_random_state_of_drop_other_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = work_of(tmp_path)
+    work.callbacks.append(StopAt(work, "on_step_end", 3))
+    with pytest.raises(Stopped):
+        fit(work)
+    checkpoints = Checkpoints(tmp_path)
+    newest = checkpoints.newest()
+    assert newest
+    safety = Safety(work.plan(), checkpoints, Guard.load(tmp_path), work.stop, 1e9)
+    resumed = ThetaTrainer.of(work, safety)
+    monkeypatch.setattr(resumed, "_note_begin", lambda: None)  # there is no step that could be given up
+    draws = []
+    for rank in (0, 1, 2, 1):
+        monkeypatch.setattr(TrainingArguments, "process_index", rank)
+        torch.manual_seed(work.seed)  # as the library does in all of them
+        resumed._load_rng_state(str(newest))
+        draws.append(float(torch.rand(())))
+    assert len(set(draws[:3])) == 3 and draws[3] == draws[1]

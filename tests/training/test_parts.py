@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -25,11 +26,12 @@ from theta_ml.store import MARKER
 from theta_ml.training.checkpoints import MODEL, STATE, Checkpoints, is_complete, remove_others
 from theta_ml.training.data import PADDING, EpochOrder, InOrder, loss_tokens, make_batch
 from theta_ml.training.guard import Diverged, Guard, is_leaping, last_good_step, look_at
-from theta_ml.training.lock import training_lock
+from theta_ml.training.lock import checkpoints_lock, training_lock
 from theta_ml.training.presets import BASE, TINY, Hyper, ModelShape
 from theta_ml.training.progress import Progress
 from theta_ml.training.random_state import RandomState
 from theta_ml.training.schedule import Plan
+from theta_ml.training.stop import Stopped
 
 CPU = torch.device("cpu")
 
@@ -235,6 +237,28 @@ def test_a_second_training_waits_for_the_first_and_says_for_whom(
     holder.communicate()
     said = capsys.readouterr().err
     assert f"process {holder.pid} of run first" in said.replace("\n", " ")
+
+
+def test_an_attempt_waits_for_the_processes_of_a_killed_one_unless_it_is_asked_to_stop(tmp_path: Path) -> None:
+    script = (
+        "import sys, threading; from pathlib import Path; from theta_ml.training.lock import checkpoints_lock\n"
+        "with checkpoints_lock(Path(sys.argv[1]), threading.Event(), print):\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    left = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert left.stdin and left.stdout and left.stdout.readline() == b"held\n"
+    said: list[str] = []
+    asked = threading.Event()
+    threading.Timer(0.3, asked.set).start()
+    with pytest.raises(Stopped), checkpoints_lock(tmp_path, asked, said.append):
+        pytest.fail("two attempts at once")
+    assert len(said) == 1 and "waiting for the processes of an earlier attempt" in said[0]
+    threading.Timer(0.3, left.kill).start()
+    with checkpoints_lock(tmp_path, threading.Event(), said.append):
+        assert left.wait(10) == -signal.SIGKILL
+    left.communicate()
 
 
 def test_progress_survives_json() -> None:

@@ -2,18 +2,28 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from tests.training.made_rows import MadeRows
 from tests.training.packed import MONTH, Packed, database, packed
 from tests.training.small import model_of
+from theta_ml.corpus.prepare import PackedCorpus
+from theta_ml.corpus.rows import Rows
 from theta_ml.events import Events
 from theta_ml.settings import Settings
-from theta_ml.stage import StageFailed, run_stage
+from theta_ml.stage import Inputs, StageFailed, Work, run_stage
+from theta_ml.store import Artifact
 from theta_ml.training import preflight, trial
-from theta_ml.training.presets import PRESETS, TINY, ModelShape
+from theta_ml.training.checkpoints import STATE, Checkpoints
+from theta_ml.training.hardware import name_of, pick_device
+from theta_ml.training.methods import Method
+from theta_ml.training.presets import PRESETS, TINY, Hyper, ModelShape
+from theta_ml.training.resources import disk_bytes
+from theta_ml.training.start import Start
+from theta_ml.training.trainer import ThetaTrainer
 
 Look = Callable[..., dict[str, Any]]
 __all__ = ["database", "packed"]  # fixtures
@@ -89,6 +99,42 @@ def test_what_cannot_be_learned_says_where_to_look(look: Look, monkeypatch: pyte
     monkeypatch.setattr(trial, "one_step", lambda *arguments: 5.0)
     with pytest.raises(StageFailed, match=r"could not be learned: their loss went from 5.000 to 5.000"):
         look(seed=8)
+
+
+def test_training_looks_again_for_a_report_may_be_of_another_day_and_another_device(
+    packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here and now, for the steps that are left, in the processes that there are."""
+    model = model_of("tiny")
+    rows = cast(Rows, MadeRows(8, 64))
+    begun, method = Start(model, "scratch", 3e-3, "rate_scratch"), Method(ThetaTrainer, rows, rows, {})
+    corpus = replace(Inputs.open(packed.store, [packed.corpus]).noun("prepare", PackedCorpus), max_length=64)
+    hyper = TINY.hyper.changed({"epochs": 500, "max_steps": 1000, "rows_per_step": 4})
+    value = {"passed": True, "device": name_of(pick_device()), "tokens_per_second": 64.0}
+    document = {"value": value, "spec": {"max_hours": 1.0}}
+    report = Artifact("preflight", "key", "uri", packed.home, document)
+
+    def again(processes: int = 1, hyper: Hyper = hyper) -> None:
+        settings = Settings(home=packed.home, train_processes=processes)
+        with Events("train") as events:
+            work = Work("test", "key", tmp_path, settings, packed.store, events)
+            preflight.look_again(report, corpus, rows, begun, method, hyper, tmp_path, work)
+
+    with pytest.raises(StageFailed, match=r"about 1\.1 h of the 1 allowed"):
+        again()  # 1000 steps of 4 rows of 64 tokens at 64 tokens/s
+    again(processes=2)
+    again(hyper=replace(hyper, max_steps=800))
+    Checkpoints(tmp_path).save(200, {}, {STATE: '{"best_global_step": null}'})
+    again()  # of which 200 are done
+    Checkpoints(tmp_path).forget_from(0)
+    value["device"] = "another"
+    again()  # where it is faster
+    monkeypatch.setattr(preflight, "free_disk", lambda folder: 1 << 10)
+    with pytest.raises(StageFailed, match=r"GiB and 0.0 are free: make room"):
+        again()
+    (tmp_path / "step-300").mkdir()
+    (tmp_path / "step-300" / "model.safetensors").write_bytes(bytes(disk_bytes(model)))
+    again()  # what the checkpoints hold already they need no more
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "adapters"])

@@ -168,8 +168,18 @@ def test_workers_end_with_a_stage_that_is_killed(packed: Packed) -> None:
         begun.await_event("progress")
         started = begun.processes()
         assert len(started) >= 3
+        first = next(worker for worker in begun.workers() if worker.environ()["RANK"] == "0")
+        first.suspend()  # alive, and in no hurry
         begun.process.kill()
-        assert not psutil.wait_procs(started, timeout=20)[1]
+        begun.process.wait(10)
+        with training(packed, "max_steps=500", "seed=3") as again:
+            log = again.await_event("log")
+            while "waiting for the processes of an earlier attempt" not in log["message"]:
+                log = again.await_event("log")
+            assert first.is_running()
+            first.resume()
+            again.await_event("progress")
+            assert not psutil.wait_procs(started, timeout=20)[1]
 
 
 def test_a_workers_reason_is_the_stages(packed: Packed) -> None:
