@@ -86,11 +86,11 @@ class House:
         with Events("prepare") as events:
             return run_stage(PREPARE, spec, [snapshot, *passed_checks(self.store)], "run", self.settings, events)
 
-    def train(self, corpus: Result, month: str, champion: Champion | None = None) -> Champion:
+    def train(self, corpus: Result, month: str, champion: Champion | None = None, method: str = "finetune") -> Champion:
         """A model's artifact, as `train` would leave it but for weights that nobody needs here."""
         key = uuid.uuid4().hex
         start = f"champion v{champion.version}" if champion else "scratch"
-        spec = {"month": month, "champion": champion and vars(champion)}
+        spec = {"month": month, "champion": champion and vars(champion), "recipe": {"method": method}}
         value = {"month": month, "preset": "tiny", "start": start, "steps": 1}
         with self.store.writing("train", key) as path:
             tokenizer = ChatTokenizer.load(self.store.open(corpus.uri).path / "tokenizer")
@@ -122,7 +122,8 @@ class House:
         return sorted({name for name, text in self._texts() if any(word in text for word in words)})
 
     def found_in_database(self, *words: str) -> list[str]:
-        tables = ["conversations", "messages", "model_feedback", "erasures", "training_data", "import_batches"]
+        tables = ["conversations", "messages", "model_feedback", "erasures", "training_data", "disliked_data"]
+        tables += ["import_batches"]
         found = []
         with psycopg.connect(self.url) as connection:
             for table in tables:

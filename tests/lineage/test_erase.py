@@ -329,3 +329,44 @@ def test_two_at_once_end_alike(house: House) -> None:
         thread.join()
     assert sorted(report["already"] for report in reports) == [False, True, True]
     assert len({report["erasure_id"] for report in reports}) == 1
+
+
+def test_what_only_preferences_are_learned_from_names_those_models_alone(house: House) -> None:
+    house.settings.home.mkdir()
+    house.land([*plain("2026-01", 90), noted(NOTED, rating=1)])
+    corpus = house.prepare(house.snapshot("2026-01", "r1").uri, "2026-01")
+    preferring, plainly = (house.train(corpus, "2026-01", method=method) for method in ("preference", "finetune"))
+    heir = house.train(corpus, "2026-02", replace(preferring, version=1))
+    assert NOTED not in house.taken(corpus.key)
+    assert house.store.open(corpus.uri).document["value"]["documents"]["train"] == len(train_ids(house, corpus.key))
+    half_done = house.settings.home / "checkpoints" / "half-done"
+    half_done.mkdir(parents=True)
+
+    named = {m["key"]: m for m in house.erase("conversation", NOTED)["report"]["models"]}
+    assert set(named) == {preferring.key, heir.key} and plainly.key not in named
+    assert named[preferring.key]["how"] == "could learn from 1 that people disliked"
+    assert all(model["learned"] for model in named.values()) and not half_done.exists()
+    assert "left out: disliked" in traced(house, NOTED)["corpora"][0]["what"]
+    assert house.found_in(*SECRETS, NOTED) == []
+
+
+def train_ids(house: House, corpus_key: str) -> list[str]:
+    query = "SELECT conversation_id FROM training_data WHERE corpus_key = %s AND split = 'train'"
+    with psycopg.connect(house.url) as connection:
+        return [row[0] for row in connection.execute(query, [corpus_key])]
+
+
+@pytest.mark.parametrize("taught", [True, False])
+def test_a_first_training_that_is_half_done_begins_anew_where_its_corpus_taught_it(house: House, taught: bool) -> None:
+    name = id_in("train" if taught else "test")
+    house.settings.home.mkdir()
+    house.land([*plain("2026-01", 90), noted(name)])
+    house.prepare(house.snapshot("2026-01", "r1").uri, "2026-01")  # and no model was ever finished
+    folders = [house.settings.home / "checkpoints" / "half-done", house.settings.home / "tuning" / "study-1" / "3"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+
+    report = house.erase("conversation", name)["report"]
+    assert report["models"] == []
+    assert [folder.exists() for folder in folders] == [not taught] * 2
+    assert report["notes"] == (["2 trainings that were broken off begin anew when they run again"] if taught else [])

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from theta_ml.corpus.feedback import TIERS
 from theta_ml.corpus.prepare import DROPS
 from theta_ml.corpus.shard import Shard
+from theta_ml.corpus.taken import DISLIKED as DROPPED_AS_DISLIKED
 from theta_ml.corpus.tokenizer import ChatTokenizer
-from theta_ml.corpus.unit import REASONS, SPLITS
+from theta_ml.corpus.unit import SPLITS
 from theta_ml.corpus.unit import STAGE as UNIT
 from theta_ml.store import Artifact, Store
 
@@ -56,9 +57,10 @@ def find_pairs(corpus: Artifact, split: str, store: Store) -> list[Pair]:
 
 
 def _units(corpus: Artifact, store: Store) -> Iterator[tuple[Shard, NDArray[np.uint32]]]:
-    """Each unit, and the numbers of its conversations that may not be learned from, but for being disliked."""
+    """Each unit, and the numbers of its conversations that may not be learned from, but for being disliked: those are
+    in the books as `disliked_data`."""
     dropped = np.load(corpus.path / DROPS)
-    dropped = dropped[dropped["reason"] != REASONS.index("disliked")]
+    dropped = dropped[dropped["reason"] != DROPPED_AS_DISLIKED]
     for number, unit in enumerate(corpus.document["value"]["units"]):
         path: Path = store.open(store.uri(UNIT, unit["key"])).path
         yield Shard.open(path), dropped["conversation"][dropped["unit"] == number]

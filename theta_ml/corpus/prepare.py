@@ -231,4 +231,4 @@ def _weight(source: Source, split: str) -> float:
     return source.weight if split == "train" else float(source.weight > 0)
 
 
-STAGE = Stage("prepare", 3, PrepareSpec, prepare, resolve)
+STAGE = Stage("prepare", 4, PrepareSpec, prepare, resolve)

@@ -20,7 +20,7 @@ from theta_ml.lineage.holdings import PACK, PREPARE, SNAPSHOT, Holding, copies_o
 from theta_ml.lineage.landed import Rows
 from theta_ml.lineage.snapshots import ids_of_user as ids_of_user_in_snapshot
 from theta_ml.lineage.units import ids_of_user as ids_of_user_in_unit
-from theta_ml.lineage.versions import CHAMPION, Model, models_with
+from theta_ml.lineage.versions import CHAMPION, Model, are_taught, models_with
 from theta_ml.month import MONTH_PATTERN
 from theta_ml.settings import Settings
 from theta_ml.store import HOLDING, Store
@@ -124,7 +124,7 @@ class Eraser:
         leftovers = copies.remove_leftovers(self.store)
         reports = published.replace_reports(self.settings, self.store, _keys(found, PREPARE))
         models = models_with(self.settings, self.store, self.connection, ids)
-        restarted, under_way = self._restart_trainings(models)
+        restarted, under_way = self._restart_trainings(ids)
         assert erasure.report is not None, "what was found is written down first"
         return erasure.report | {
             "conversations": len(ids),
@@ -141,9 +141,10 @@ class Eraser:
             self.events.log(f"{stage} {holding.key}: {holding.conversations} conversations removed")
             yield holding
 
-    def _restart_trainings(self, models: list[Model]) -> tuple[int, str | None]:
-        learned = any(model.learned for model in models)
-        return copies.remove_checkpoints(self.settings, self.store) if learned else (0, None)
+    def _restart_trainings(self, ids: frozenset[str]) -> tuple[int, str | None]:
+        """All that were broken off: their checkpoints do not say which corpus they are of."""
+        taught = are_taught(self.connection, ids)
+        return copies.remove_checkpoints(self.settings, self.store) if taught else (0, None)
 
     def _datasets(self, found: list[Holding]) -> set[str]:
         """Those of the catalog whose files hold it."""

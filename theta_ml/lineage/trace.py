@@ -101,14 +101,16 @@ def _corpora(store: Store, in_units: dict[str, Row]) -> Iterator[Row]:
 def _taken(store: Store, connection: psycopg.Connection, conversation_id: str) -> Iterator[Row]:
     """By the books, whatever the artifacts say by now."""
     rows = connection.execute(
-        "SELECT corpus_key, month, source, split, tokens FROM training_data WHERE conversation_id = %s",
-        [conversation_id],
+        "SELECT corpus_key, month, source, split, tokens, '' FROM training_data WHERE conversation_id = %(id)s"
+        " UNION ALL SELECT corpus_key, month, source, split, tokens, ' (left out: disliked)' FROM disliked_data"
+        " WHERE conversation_id = %(id)s",
+        {"id": conversation_id},
     )
-    for key, month, source, split, tokens in rows:
+    for key, month, source, split, tokens, unless in rows:
         document = store.document(store.uri(PREPARE, key))
         of = document["value"]["month"] if document else ""
         gone = "erased since" if document else "the corpus is gone"
-        yield {"key": key, "month": of, "unit": month or source, "what": f"{split}, {tokens} tokens; {gone}"}
+        yield {"key": key, "month": of, "unit": month or source, "what": f"{split}, {tokens} tokens{unless}; {gone}"}
 
 
 def _what(status: Row) -> str:

@@ -14,6 +14,20 @@ from theta_ml.store import Store
 from theta_ml.tracking import client, mlflow_answers
 
 CHAMPION = "champion"
+_DISLIKED = "disliked "
+"""Before the split of what only training from preferences reads."""
+_LEARNED = {"train", f"{_DISLIKED}train"}
+_PARTS = {
+    "train": "learned from {}",
+    "validation": "chose its best epoch by {}",
+    f"{_DISLIKED}train": "could learn from {} that people disliked",
+    f"{_DISLIKED}validation": "could choose its best epoch by {} that people disliked",
+}
+_CORPORA = f"""
+SELECT corpus_key, split, count(*) FROM training_data WHERE conversation_id = ANY(%(ids)s) GROUP BY corpus_key, split
+UNION ALL
+SELECT corpus_key, '{_DISLIKED}' || split, count(*) FROM disliked_data WHERE conversation_id = ANY(%(ids)s)
+GROUP BY corpus_key, split ORDER BY 2"""  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -44,15 +58,15 @@ def models_with(settings: Settings, store: Store, connection: psycopg.Connection
     return sorted(named, key=lambda model: (model.version is None, model.version or 0, model.key))
 
 
+def are_taught(connection: psycopg.Connection, ids: frozenset[str]) -> bool:
+    """Whether any corpus gives one of `ids` to be learned from, whether or not a training of it was ever finished."""
+    return any(not _LEARNED.isdisjoint(splits) for splits in _corpora(connection, ids).values())
+
+
 def _corpora(connection: psycopg.Connection, ids: frozenset[str]) -> dict[str, dict[str, int]]:
-    """Corpus → split → conversations of `ids` that it took."""
-    rows = connection.execute(
-        "SELECT corpus_key, split, count(*) FROM training_data WHERE conversation_id = ANY(%s)"
-        " GROUP BY corpus_key, split ORDER BY split",
-        [list(ids)],
-    )
+    """Corpus → key of `_PARTS` → conversations of `ids` that it took so."""
     found: dict[str, dict[str, int]] = {}
-    for key, split, count in rows:
+    for key, split, count in connection.execute(_CORPORA, {"ids": list(ids)}):
         found.setdefault(key, {})[split] = count
     return found
 
@@ -62,8 +76,9 @@ def _trainings(store: Store, corpora: dict[str, dict[str, int]]) -> list[Model]:
     found = {}
     for document in documents:
         corpus = document.get("inputs", {}).get("prepare", "")
-        if corpus in corpora:
-            found[document["key"]] = _model(document, _part(corpora[corpus]), "train" in corpora[corpus])
+        splits = _read(document, corpora.get(corpus, {}))
+        if splits:
+            found[document["key"]] = _model(document, _part(splits), not _LEARNED.isdisjoint(splits))
     while True:  # champions of champions
         heirs = [each for each in documents if each["key"] not in found and _learned(found, _parent(each))]
         if not heirs:
@@ -79,9 +94,15 @@ def _model(document: dict[str, Any], how: str, learned: bool) -> Model:
     return Model(document["key"], month, how, corpus, learned)
 
 
+def _read(document: dict[str, Any], splits: dict[str, int]) -> dict[str, int]:
+    """Those of `splits` that the training's method reads."""
+    recipe = document.get("spec", {}).get("recipe") or {}  # trainings from before there were recipes name none
+    pairs = recipe.get("method") == "preference"
+    return {split: count for split, count in splits.items() if pairs or not split.startswith(_DISLIKED)}
+
+
 def _part(splits: dict[str, int]) -> str:
-    words = {"train": "learned from {}", "validation": "chose its best epoch by {}"}
-    return ", ".join(words[split].format(count) for split, count in splits.items() if split in words)
+    return ", ".join(_PARTS[split].format(count) for split, count in splits.items() if split in _PARTS)
 
 
 def _parent(document: dict[str, Any]) -> str | None:
