@@ -51,8 +51,11 @@ with DAG(
             max_active_tis_per_dagrun=1, map_index_template="{{ task.values.slot }}",
         )  # fmt: skip
 
-    # Trials are skipped where the budget is spent; where the data was not fit, all is, and this too, with the reason.
-    winner = StageOperator(stage="winner", takes=["prepare", "study"], trigger_rule=TriggerRule.NONE_FAILED)
+    # Trials are skipped where the budget is spent, and one that fails loses no other. Without a study (the data was not
+    # fit, or it failed) there is nothing to choose from: this ends as the study did.
+    winner = StageOperator(
+        stage="winner", takes=["prepare", "study"], any_of="study", trigger_rule=TriggerRule.ALL_DONE
+    )
 
     snapshot >> checks >> prepare >> study >> (numbers := slots())
     one.expand(slot=numbers) >> winner

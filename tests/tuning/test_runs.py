@@ -41,3 +41,22 @@ def test_trials_are_nested_runs_and_those_that_were_missed_come_later(
         curve = client(home.settings).get_metric_history(run.info.run_id, "validation_loss")
         lines = [line for line in json.loads(trial.user_attrs["history"]) if "validation_loss" in line]
         assert [(point.step, point.value) for point in curve] == [(x["step"], x["validation_loss"]) for x in lines]
+
+
+def test_a_deleted_experiment_ends_no_search(
+    tmp_path: Path, database_url: str, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THETA_HOME", str(tmp_path))
+    shrink(monkeypatch)
+    home = Home(tmp_path, database_url, mlflow_uri)
+    uri = home.study(minutes=30, trials=2, sampler="random")
+    mlflow = client(home.settings)
+    experiment = mlflow.get_experiment_by_name("theta-tuning")
+    assert experiment is not None
+    mlflow.delete_experiment(experiment.experiment_id)
+    tuning = home.tuning(uri)
+    assert tuning.next_trial().state == "complete"
+    mlflow.restore_experiment(experiment.experiment_id)
+    tuning.next_trial()
+    runs = mlflow.search_runs([experiment.experiment_id], f"tags.`{TRIAL_TAG}` != ''")
+    assert sorted(run.data.tags[TRIAL_TAG] for run in runs) == ["0", "1"]

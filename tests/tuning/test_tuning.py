@@ -6,14 +6,24 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
+from tests.training.oversight.hot import Recorder, Room
 from tests.tuning.small import Home, shrink
-from theta_ml.stage import StageFailed, StageSkipped
+from theta_ml.events import Events
+from theta_ml.settings import SettingsError
+from theta_ml.stage import StageFailed, StageSkipped, run_stage
+from theta_ml.training.lock import training_lock
 from theta_ml.training.recipe import find_recipe, read_recipe
+from theta_ml.tuning import study, winner
+from theta_ml.tuning.candidate import Candidate
 from theta_ml.tuning.spec import Winner
 from theta_ml.tuning.trial import Tuning
 from theta_ml.tuning.winner import find_winner
@@ -119,6 +129,66 @@ def _await_checkpoint(folder: Path, step: int, process: "subprocess.Popen[bytes]
         assert process.poll() is None, process.communicate()[1].decode()
         assert time.monotonic() < give_up
         time.sleep(0.005)
+
+
+def test_a_trial_that_is_too_hot_pauses_and_one_that_never_cools_waits_with_its_checkpoint(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, events = Room(monkeypatch, None, cools=0.0), Recorder()
+    tuning = home.tuning(home.study(minutes=30, trials=2))
+    hot = replace(tuning, events=events, settings=tuning.settings.model_copy(update={"cool_minutes": 0.005}))
+    room.temperature = 110.0
+    with pytest.raises(StageFailed, match="too hot: after a pause"):
+        hot.next_trial()
+    assert [trial.state.name for trial in hot.study().trials] == ["FAIL", "WAITING"]
+    assert [mail["subject"] for mail in events.mails] == [
+        f"Theta 2026-02: training continue, trial 0, {what}" for what in ("paused, 110 °C", "stopped")
+    ]
+    assert "theta_retrain" not in events.mails[0]["text"]
+    room.cools, room.temperature = 4.0, 110.0
+    events.seen.clear()
+    hot = replace(hot, settings=tuning.settings)
+    result = hot.next_trial()
+    assert (result.number, result.state) == (1, "complete")
+    assert any("the training goes on" in each["message"] for each in events.of("log"))
+    assert not [mail for mail in events.mails if "started" in mail["subject"] or "finished" in mail["subject"]]
+
+
+def test_wrong_temperatures_cost_no_trial(home: Home) -> None:
+    tuning = home.tuning(home.study(minutes=30, trials=2))
+    wrong = replace(tuning, settings=tuning.settings.model_copy(update={"temperature_limit": 10}))
+    with pytest.raises(SettingsError, match="THETA_TEMPERATURE_LIMIT"):
+        wrong.next_trial()
+    assert [trial.state.name for trial in tuning.study().trials] == ["WAITING"]
+
+
+def test_two_studies_begun_at_once_are_one(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second waits at the lock while the first begins the study."""
+    lock, first = training_lock, list[str]()
+
+    @contextmanager
+    def waits(*args: Any) -> Iterator[None]:
+        monkeypatch.setattr(study, "training_lock", lock)
+        first.append(home.name(home.study("one", minutes=30, trials=2)))
+        with lock(*args):
+            yield
+
+    monkeypatch.setattr(study, "training_lock", waits)
+    assert home.name(home.study("two", minutes=30, trials=2)) == first[0]
+    assert first[0].endswith("-1")
+
+
+def test_where_every_trial_failed_there_is_no_winner(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuning = home.tuning(uri := home.study(minutes=30, trials=2))
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise StageFailed("broken")
+
+    monkeypatch.setattr(Candidate, "fit", fails)
+    with pytest.raises(StageFailed, match="broken"):
+        tuning.next_trial()
+    with pytest.raises(StageFailed, match="no trial came to its end, 1 failed"), Events("winner") as events:
+        run_stage(winner.STAGE, winner.WinnerSpec("2026-02"), [home.corpus, uri], "run", home.settings, events)
 
 
 def test_a_grid_ends_when_all_its_points_are_tried(home: Home, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from theta_ml import tracking
 from theta_ml.settings import Settings
+from theta_ml.stage import StageFailed
 
 if TYPE_CHECKING:
     import optuna
@@ -27,7 +28,7 @@ _STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 def mirror(settings: Settings, study: "optuna.Study", params: dict[str, Any], ended: bool = False) -> str:
     """Brings MLflow up to date; returns the id of the tuning's run, whose parameters are `params`.
 
-    Raises StageRetry where MLflow is away.
+    Raises StageRetry where MLflow is away, StageFailed where the experiment was deleted.
     """
     mlflow = tracking.client(settings)
     with tracking.mlflow_answers():
@@ -52,6 +53,8 @@ def mirror(settings: Settings, study: "optuna.Study", params: dict[str, Any], en
 
 def _experiment(mlflow: "MlflowClient", name: str) -> str:
     found = mlflow.get_experiment_by_name(name)
+    if found and found.lifecycle_stage != "active":
+        raise StageFailed(f"the MLflow experiment {name} was deleted; restore it, or set THETA_EXPERIMENT")
     if found:
         return str(found.experiment_id)
     return str(mlflow.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"}))

@@ -40,12 +40,7 @@ def study(spec: StudySpec, inputs: Inputs, work: Work) -> Study:
     candidate = Candidate(spec, inputs, work.store, work.settings)
     title = spec.title(inputs)
     storage = open_storage(work.settings)
-    name = _begun(storage, title, spec, work.run_id)
-    if name is None:
-        name = _next_name(storage, title)
-        _begin(storage, name, candidate, work)
-    else:
-        work.events.log(f"going on with the study {name}")
+    name = _begun(storage, title, spec, work) or _begin(storage, title, candidate, work)
     found = load_study(storage, name, candidate)
     attributes = found.user_attrs
     budget = budget_of(found)
@@ -62,13 +57,14 @@ def study(spec: StudySpec, inputs: Inputs, work: Work) -> Study:
     )
 
 
-def _begun(storage: Any, title: str, spec: StudySpec, run_id: str) -> str | None:
+def _begun(storage: Any, title: str, spec: StudySpec, work: Work) -> str | None:
     """The newest complete study of this title; of this run, where another is asked for."""
     import optuna
 
     for name in reversed(_names(storage, title)):
         attributes = optuna.load_study(study_name=name, storage=storage).user_attrs
-        if BUDGET in attributes and (not spec.new or attributes[RUN] == run_id):
+        if BUDGET in attributes and (not spec.new or attributes[RUN] == work.run_id):
+            work.events.log(f"going on with the study {name}")
             return name
     return None
 
@@ -88,16 +84,28 @@ def _next_name(storage: Any, title: str) -> str:
     return f"{title}-{_number(names[-1]) + 1 if names else 1}"
 
 
-def _begin(storage: Any, name: str, candidate: Candidate, work: Work) -> None:
+def _begin(storage: Any, title: str, candidate: Candidate, work: Work) -> str:
+    """A fresh study's name; of the one that was begun while we waited for the lock, where one was."""
+    with training_lock(work.settings.home, work.run_id, work.key, work.events):
+        name = _begun(storage, title, candidate.spec, work)
+        if name is None:
+            name = _next_name(storage, title)
+            _create(storage, name, candidate, work)
+        return name
+
+
+def _create(storage: Any, name: str, candidate: Candidate, work: Work) -> None:
     """Its budget comes last: a study without one is not found again."""
     import optuna
 
-    with training_lock(work.settings.home, work.run_id, work.key, work.events):
-        ready = candidate.ready()
-        rate, start = ready.start.peak, ready.start.name
-        space = candidate.space(rate)
-        budget = _measured(candidate, ready, space, work)
-    fresh = optuna.create_study(study_name=name, storage=storage, direction="minimize")
+    ready = candidate.ready()
+    rate, start = ready.start.peak, ready.start.name
+    space = candidate.space(rate)
+    budget = _measured(candidate, ready, space, work)
+    try:
+        fresh = optuna.create_study(study_name=name, storage=storage, direction="minimize")
+    except optuna.exceptions.DuplicatedStudyError:  # the lock is of this machine
+        raise StageRetry(f"another machine has just begun the study {name}; the next attempt goes on with it") from None
     attributes = {RUN: work.run_id, START: start, RATE_FIELD: ready.start.rate, PEAK: rate, DEFAULT: space.default}
     for attribute, value in attributes.items():
         fresh.set_user_attr(attribute, value)
@@ -194,7 +202,7 @@ def told(settings: Settings, study: "optuna.Study", candidate: Candidate, events
     }
     try:
         return mirror(settings, study, params, ended)
-    except (StageRetry, SettingsError) as error:
+    except (StageRetry, StageFailed, SettingsError) as error:
         events.log(f"{error}; what is missing there is added later")
         return ""
 

@@ -23,10 +23,14 @@ from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, Stage, StageFailed, StageSkipped, Work
 from theta_ml.store import Store
 from theta_ml.training.guard import MOST, SHARE, Guard
+from theta_ml.training.hardware import name_of, pick_device
 from theta_ml.training.lock import training_lock
+from theta_ml.training.oversight.course import Course, Subject
+from theta_ml.training.oversight.heat import HeatWatch, callbacks
+from theta_ml.training.oversight.thermal import Limits
 from theta_ml.training.stop import Stopped, stop_on_sigterm
 from theta_ml.tuning.budget import SECONDS, Budget, spent_seconds
-from theta_ml.tuning.candidate import Candidate
+from theta_ml.tuning.candidate import Candidate, Ready
 from theta_ml.tuning.runs import HISTORY, LOSS
 from theta_ml.tuning.space import RATE
 from theta_ml.tuning.spec import Study, StudySpec, TrialResult
@@ -86,7 +90,8 @@ class Tuning:
 
     def next_trial(self) -> TrialResult:
         """Makes one more trial. Raises StageSkipped where the budget is spent; Stopped at SIGTERM and SIGINT, and the
-        trial then waits, with its checkpoint, for the next call."""
+        trial then waits, with its checkpoint, for the next call. SettingsError costs no trial."""
+        Limits.of(self.settings, pick_device())
         with training_lock(self.settings.home, self.run_id, self.name, self.events):
             self._bury()
             study = self.study()
@@ -190,9 +195,12 @@ class Attempt:
         folder = self.tuning.folder(trial.number if origin is None else origin)
         report = Report(self, trial, folder, hyper.validate_steps or hyper.max_steps, point == attributes[DEFAULT])
         rate = point.get(RATE, attributes[PEAK])
+        log = self.tuning.events.log
         try:
-            with stop_on_signals() as stop, _running_away_prunes(folder):
-                fitted = candidate.fit(ready, hyper, rate, folder, self.tuning.events.log, stop, [report])
+            with stop_on_signals() as stop, self._heat_watch(ready, trial.number, stop) as watch:
+                report.course = watch.course
+                with _running_away_prunes(folder):
+                    fitted = candidate.fit(ready, hyper, rate, folder, log, stop, [*callbacks(watch), report])
         except optuna.TrialPruned as reason:
             trial.set_user_attr(NOTE, str(reason))
             shutil.rmtree(folder, ignore_errors=True)
@@ -204,6 +212,29 @@ class Attempt:
             trial.set_user_attr(NOTE, f"it ran away, and went on with the rate times {SHARE**fitted.rollbacks:g}")
         return fitted.best_validation_loss
 
+    @contextmanager
+    def _heat_watch(self, ready: Ready, number: int, stop: Event) -> Iterator[HeatWatch]:
+        """Around a trial. Raises StageFailed where it was too hot to go on."""
+        tuning, device = self.tuning, pick_device()
+        spec, rows = tuning.candidate.spec, ready.method.train
+        subject = Subject(
+            run_id=tuning.run_id,
+            model_key=tuning.name,  # so that a search sends no more mails than a training
+            month=spec.month,
+            recipe=f"{spec.recipe.name}, trial {number},",
+            parameters=sum(each.numel() for each in ready.start.model.parameters() if each.requires_grad),
+            tokens=rows.count * rows.max_length,
+            device=name_of(device),
+            in_retraining=False,
+        )
+        with HeatWatch(subject, tuning.settings, tuning.events, device, stop) as watch:
+            try:
+                yield watch
+            except Stopped:
+                if watch.stopped:
+                    raise StageFailed(watch.stopped) from None
+                raise
+
 
 class Report(TrainerCallback):
     """Tells the study of each validation, and ends the trial where the pruner says so."""
@@ -212,6 +243,7 @@ class Report(TrainerCallback):
         self.attempt, self.trial, self.folder, self.every = attempt, trial, folder, every
         self.is_default = is_default
         """It is measured to its end: what would the others be compared with?"""
+        self.course = Course()
         self.started = self.shown_at = time.monotonic()
         done = attempt.study.get_trials(deepcopy=False)
         self.reported = set(done[trial.number].intermediate_values)
@@ -225,7 +257,7 @@ class Report(TrainerCallback):
             return
         self.shown_at = now
         note = f"trial {self.trial.number}, step {state.global_step} of {state.max_steps}{self.best}"
-        done, budget = self.spent + now - self.started, self.attempt.budget.seconds
+        done, budget = self.spent + self._seconds(), self.attempt.budget.seconds
         self.attempt.tuning.events.progress(round(min(done, budget)), round(budget), "s", note)
 
     def on_log(
@@ -248,7 +280,11 @@ class Report(TrainerCallback):
             raise optuna.TrialPruned(f"pruned at step {state.global_step} of {state.max_steps}")
 
     def keep_time(self) -> None:
-        self.trial.set_user_attr(SECONDS, time.monotonic() - self.started)
+        self.trial.set_user_attr(SECONDS, self._seconds())
+
+    def _seconds(self) -> float:
+        """Pauses for heat cost the budget nothing."""
+        return time.monotonic() - self.started - self.course.paused_seconds
 
 
 def result_of(study: optuna.Study, trial: FrozenTrial, month: str) -> TrialResult:

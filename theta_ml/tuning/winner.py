@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from theta_ml.stage import Inputs, Stage, Work
+from theta_ml.stage import Inputs, Stage, StageFailed, Work
 from theta_ml.training.recipe import Recipe, recipe_text, recipes_folder
 from theta_ml.tuning.budget import spent_seconds
 from theta_ml.tuning.candidate import Candidate, hyper_of
@@ -30,6 +30,8 @@ class WinnerSpec:
 
 def winner(spec: WinnerSpec, inputs: Inputs, work: Work) -> Winner:
     found = find_winner(Tuning.of(inputs, work.run_id, work.settings, work.store, work.events))
+    if found.loss is None and found.cut_short:
+        raise StageFailed(f"no trial came to its end, {found.cut_short} failed; the logs of the trials say why")
     work.events.log(found.sentence)
     return found
 

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 import torch
 
+from tests.pipeline.drive import until
 from tests.training.oversight.hot import Chip, Recorder, Room, curve, oversight, work
 from tests.training.test_train import MONTH, Bench
 from theta_ml.settings import Settings, SettingsError
@@ -114,7 +115,40 @@ def test_a_pause_ends_where_nothing_reads_the_sensors_any_more(
     monkeypatch.setattr(psutil, "sensors_temperatures", broken)
     with oversight(settings, events, threading.Event()) as watched:
         assert fit(work(tmp_path / "hot", watched, room)).steps == 24
-    assert any("does not wait for them" in fields["message"] for fields in events.of("log"))
+    (said,) = [each["message"] for each in events.of("log") if "nobody watches the heat" in each["message"]]
+    assert "no longer waits for them" in said and "ZeroDivisionError" in said
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_that_nobody_watches_is_said_in_the_cool_too(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> dict[str, list[Chip]]:
+        raise ZeroDivisionError("broken sensor")
+
+    events = Recorder()
+    with oversight(settings, events, threading.Event()):
+        monkeypatch.setattr(psutil, "sensors_temperatures", broken, raising=False)
+        until("a line of the log", lambda: events.of("log"), 5)
+    (said,) = [each["message"] for each in events.of("log") if "nobody watches the heat" in each["message"]]
+    assert "broken sensor" in said and "pauses" not in said
+    quiet = Recorder()
+    Room(monkeypatch, None)
+    with oversight(settings, quiet, threading.Event()):
+        pass
+    assert not quiet.of("log")
+
+
+def test_one_that_is_finished_says_so_though_it_is_asked_to_end(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Room(monkeypatch, None)
+    events, stop = Recorder(), threading.Event()
+    with oversight(settings.model_copy(update={"mail_after_minutes": 0.0001}), events, stop) as watched:
+        fit(work(tmp_path / "cool", watched))
+        stop.set()  # as SIGTERM does, while the candidate is written
+        asked = time.monotonic()
+    assert time.monotonic() - asked < 4
+    assert [mail["subject"] for mail in events.mails if "finished" in mail["subject"]]
+    assert len([row for row in _rows(settings) if row[0] == "interval"]) == 24
 
 
 def test_the_stage_fails_with_the_reason_and_keeps_its_checkpoint(

@@ -15,6 +15,7 @@ from theta_ml.settings import Settings
 from theta_ml.stage import StageRetry
 from theta_ml.training.oversight import courier, watch
 from theta_ml.training.oversight.reporting import LiveMetrics, metrics_table
+from theta_ml.training.oversight.sensors import open_sensors
 
 NOWHERE = "postgresql://postgres@127.0.0.1:1/theta"
 INTERVAL: dict[str, Any] = {"step": 10, "time": 1.7e9, "train_loss": 2.5, "learning_rate": 1e-3, "gradient_norm": 0.9}
@@ -105,6 +106,6 @@ def test_a_good_training_whose_rows_postgres_does_not_take_is_tried_again(
 def test_a_line_of_the_history_holds_what_was_measured(tmp_path: Path) -> None:
     line = dict(VALIDATION)
     watched = oversight(Settings(home=tmp_path), Recorder(), threading.Event())
-    watched._recent.hear(watch.open_sensors(torch.device("cpu")).sample())
+    watched._recent.hear(open_sensors(torch.device("cpu")).sample())
     watched.hear(line)
     assert line["memory_bytes"] > 0 and 0 <= line["overfitting_risk"] <= 1

@@ -54,6 +54,31 @@ def test_a_gpu_says_what_it_can(nvml: ModuleType) -> None:
     assert load.is_thermal
 
 
+def test_of_several_gpus_the_hottest_counts(nvml: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    degrees: dict[str, float | None] = {"GPU-0": 60, "GPU-1": 91, "GPU-2": 99}
+
+    def temperature(handle: str, sensor: int) -> float:
+        return _unsupported() if (heat := degrees[handle]) is None else heat
+
+    nvml.__dict__.update(
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetTemperature=temperature,
+        nvmlDeviceGetUtilizationRates=lambda handle: SimpleNamespace(gpu={"GPU-0": 50, "GPU-1": 100}[handle]),
+        nvmlDeviceGetPowerUsage=lambda handle: {"GPU-0": 300_000, "GPU-1": 400_000}[handle],
+    )
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=device.index or 0))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setenv("WORLD_SIZE", "2")  # the third is not of this training
+    sensors = open_sensors(GPU)
+    assert sensors.sample() == Load(75.0, 6 << 30, 91.0, 700.0, ("software thermal slowdown", "power cap"))
+    degrees["GPU-1"] = None  # it has fallen silent, and not cooled
+    assert sensors.sample().temperature_c == 91.0
+    degrees["GPU-1"] = 70
+    assert sensors.sample().temperature_c == 70.0
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert open_sensors(GPU).sample().temperature_c == 60.0
+
+
 def test_without_its_driver_a_gpu_says_nothing(nvml: ModuleType) -> None:
     nvml.__dict__["nvmlInit"] = _unsupported
     assert open_sensors(GPU).sample() == Load()

@@ -21,6 +21,8 @@ class Subject:
     tokens: int
     """Of the corpus, in one epoch."""
     device: str
+    in_retraining: bool = True
+    """Whether its run is one of the retraining, with a page there; else of a search."""
 
 
 @dataclass

@@ -122,4 +122,6 @@ def _duration(seconds: float) -> str:
 
 def _links(news: News, subject: Subject, settings: Settings) -> list[Link]:
     live = [Link("The candidate in MLflow", news.live_url)] if news.live_url else []
+    if not subject.in_retraining:
+        return live
     return [*live, Link("The run in Airflow", airflow_run(settings.airflow, subject.run_id))]

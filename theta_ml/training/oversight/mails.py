@@ -59,8 +59,12 @@ class Mails:
         self._said: dict[str, float] = {}
         self._announced = False
 
-    def tick(self, load: Load, is_paused: bool) -> None:
+    def note(self, load: Load) -> None:
+        """What a mail says of the device."""
         self._load = load
+
+    def tick(self, load: Load, is_paused: bool) -> None:
+        self.note(load)
         if not self._announced:
             self._announce()
         elif self._is_due("digest"):

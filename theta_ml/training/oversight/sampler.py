@@ -11,10 +11,16 @@ SECONDS = 1.0
 class Sampler:
     """From `start` to `close`; every listener hears of every sample, in the sampler's thread.
 
-    `ended` is called at its end, also where a fault brought it about: whoever waits for a sample waits no longer.
+    `ended` is called at its end, with the fault that brought it about, if one did: whoever waits for a sample waits no
+    longer.
     """
 
-    def __init__(self, sensors: Sensors, listeners: list[Callable[[Load], None]], ended: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        sensors: Sensors,
+        listeners: list[Callable[[Load], None]],
+        ended: Callable[[BaseException | None], None],
+    ) -> None:
         self._sensors, self._listeners, self._ended = sensors, listeners, ended
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)
@@ -29,13 +35,18 @@ class Sampler:
 
     def _work(self) -> None:
         try:
-            while not self._closing.is_set():
-                load = self._sensors.sample()
-                for listener in self._listeners:
-                    listener(load)
-                self._closing.wait(SECONDS)
-        finally:
-            self._ended()
+            self._watch()
+        except BaseException as fault:
+            self._ended(fault)
+            raise
+        self._ended(None)
+
+    def _watch(self) -> None:
+        while not self._closing.is_set():
+            load = self._sensors.sample()
+            for listener in self._listeners:
+                listener(load)
+            self._closing.wait(SECONDS)
 
 
 class Recent:

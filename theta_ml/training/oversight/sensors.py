@@ -1,11 +1,13 @@
 """How hard what trains is working, and how hot it is: of a GPU through NVML, of a processor from the system."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol, TypeVar
 
 import torch
+
+from theta_ml.training.processes import world_size
 
 Number = TypeVar("Number")
 THERMAL = ("hardware thermal slowdown", "software thermal slowdown")
@@ -28,7 +30,7 @@ class Load:
     utilisation: float | None = None
     """Percent of the time in which it computed."""
     memory_bytes: int | None = None
-    """In use on the GPU; resident of this process on a processor."""
+    """In use on the GPUs; resident of this process on a processor."""
     temperature_c: float | None = None
     power_w: float | None = None
     throttled: tuple[str, ...] = ()
@@ -47,8 +49,42 @@ class Sensors(Protocol):
 
 
 def open_sensors(device: torch.device) -> Sensors:
-    """Those of the device; of a GPU whose driver is out of reach (some containers) ones that measure nothing."""
-    return _Gpu.open(device) if device.type == "cuda" else _Processor()
+    """Those of the device; of a GPU whose driver is out of reach (some containers) ones that measure nothing.
+
+    Where several processes train, each with a GPU of its own, those of all of them: the first pauses for all.
+    """
+    if device.type != "cuda":
+        return _Processor()
+    if world_size() == 1:
+        return _Gpu.open(device)
+    count = min(world_size(), torch.cuda.device_count())
+    return _Together([_Gpu.open(torch.device("cuda", index)) for index in range(count)])
+
+
+class _Together:
+    """Several GPUs as one: as hot as the hottest, as busy as they are on average; their memory and power are added.
+
+    One that falls silent is as hot as it last was: it must not look as if it had cooled.
+    """
+
+    def __init__(self, gpus: Sequence[Sensors]) -> None:
+        self._gpus = gpus
+        self._temperatures: dict[int, float] = {}
+        """The last of each, by its place."""
+
+    def sample(self) -> Load:
+        loads = [gpu.sample() for gpu in self._gpus]
+        self._temperatures |= {n: load.temperature_c for n, load in enumerate(loads) if load.temperature_c is not None}
+        busy = [load.utilisation for load in loads if load.utilisation is not None]
+        memory = [load.memory_bytes for load in loads if load.memory_bytes is not None]
+        power = [load.power_w for load in loads if load.power_w is not None]
+        return Load(
+            utilisation=sum(busy) / len(busy) if busy else None,
+            memory_bytes=sum(memory) if memory else None,
+            temperature_c=max(self._temperatures.values(), default=None),
+            power_w=sum(power) if power else None,
+            throttled=tuple(dict.fromkeys(reason for load in loads for reason in load.throttled)),
+        )
 
 
 class _Gpu:

@@ -1,30 +1,31 @@
 """Everything beside the steps of a training: sensors, reports, mails. See `Oversight` for how to wire it."""
 
 import threading
+import time
 from types import TracebackType
-from typing import Any, Self
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from theta_ml.events import Events
 from theta_ml.settings import Settings
 from theta_ml.stage import StageFailed
-from theta_ml.training.oversight.course import Course, Line, Subject
-from theta_ml.training.oversight.mails import Mails, postman
-from theta_ml.training.oversight.overfitting import Overfitting, analyse
+from theta_ml.training.oversight.course import Line, Subject
+from theta_ml.training.oversight.heat import MAIL_SECONDS, HeatWatch, callbacks
 from theta_ml.training.oversight.reporting import LiveMetrics, metrics_table
-from theta_ml.training.oversight.sampler import Recent, Sampler
-from theta_ml.training.oversight.sensors import Load, open_sensors
+from theta_ml.training.oversight.sampler import Recent
+from theta_ml.training.oversight.sensors import Load
 from theta_ml.training.oversight.show import ProgressLine
-from theta_ml.training.oversight.thermal import Limits, ThermalCallback, Thermostat
 from theta_ml.training.stop import Stopped
 
-TABLE_SECONDS, MLFLOW_SECONDS, MAIL_SECONDS = 30.0, 10.0, 10.0
+__all__ = ["Oversight", "callbacks"]
+
+TABLE_SECONDS, MLFLOW_SECONDS = 30.0, 10.0
 """How long a training that ended waits for what it told to arrive."""
+HURRY_SECONDS = 3.0
+"""How long one waits that was finished when it was asked to end: of its 5 seconds, writing the candidate takes some."""
 
 
-class Oversight:
+class Oversight(HeatWatch):
     """Watches one training, in its main process:
 
         with stop_on_sigterm() as stop, Oversight(subject, settings, events, device, stop) as oversight:
@@ -44,40 +45,26 @@ class Oversight:
         self, subject: Subject, settings: Settings, events: Events, device: torch.device, stop: threading.Event
     ) -> None:
         """Raises SettingsError where the temperatures make no sense."""
-        self.subject, self._events, self._stop = subject, events, stop
-        self.course = Course()
+        super().__init__(subject, settings, events, device, stop)
         self._recent = Recent()
-        self.thermostat = Thermostat(Limits.of(settings, device), settings.cool_minutes * 60, stop, self._heat)
-        self._post = postman(subject, settings, events)
         self._table = metrics_table(subject, settings, events.log)
         self._live = LiveMetrics(subject, settings, events.log)
-        self._mails = Mails(settings, self.course, self.overfitting, self._post.add, lambda: self._live.url)
         self._line = ProgressLine(self.course, events.progress)
-        self._sampler = Sampler(open_sensors(device), [self._recent.hear, self._sample], self._unwatched)
-
-    @property
-    def stopped(self) -> str | None:
-        """Why oversight itself ended the training; None where it did not."""
-        return self.thermostat.stopped
-
-    def overfitting(self) -> Overfitting:
-        """As the curves are now."""
-        return analyse(self.course.history, self.subject.parameters, self.subject.tokens)
 
     def begin(self, steps: int, step: int, history: list[Line]) -> None:
         """The training begins, is resumed, or goes back to a checkpoint: its rows are written again."""
-        self.course.begin(steps, step, history)
+        super().begin(steps, step, history)
         for line in history:
             self._table.add(line)
 
     def advance(self, step: int) -> None:
-        self.course.advance(step)
+        super().advance(step)
         self._line.step(self._recent.latest)
 
     def hear(self, line: Line) -> None:
         """A new line of the history, to which what was measured since the last one is added, in place."""
         line |= _measured(self._recent.take(), self.course.paused_seconds)
-        self.course.hear(line)
+        super().hear(line)
         tags = self._judge(line) if "validation_loss" in line else None
         self._table.add(line)
         self._live.add(line, tags)
@@ -92,46 +79,45 @@ class Oversight:
         )
         return {"theta.overfitting": verdict.sentence, "theta.overfitting_advice": "; ".join(verdict.recommendations)}
 
-    def _unwatched(self) -> None:
-        if self.thermostat.is_paused:
-            self._events.log("nothing reads the sensors any more, and so the training does not wait for them")
-        self.thermostat.close()
+    def _live_url(self) -> str | None:
+        return self._live.url
 
     def _sample(self, load: Load) -> None:
+        self._recent.hear(load)
         self._mails.tick(load, self.thermostat.is_paused)
-        self.thermostat.see(load)
-        self.course.paused_seconds = self.thermostat.paused_seconds
+        super()._sample(load)
         if self.thermostat.is_paused:
             self._line.pause(load)
-
-    def _heat(self, kind: str, sentence: str) -> None:
-        self._events.log(sentence)
-        if kind == "warm":
-            self._mails.warm(sentence)
-        elif kind == "paused":
-            self._mails.paused(sentence)
-        elif kind == "stopped":
-            self._mails.stopped(sentence)
-
-    def __enter__(self) -> Self:
-        self._sampler.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._sampler.close()
-        if self._stop.is_set():
-            self._leave_at_once()
-            return
         if error is None:
             self._mails.finished()
+            self._leave_finished()
+        elif self._stop.is_set():
+            self._leave_at_once()
         else:
             self._mails.failed(_reason(error))
-        self._live.close(MLFLOW_SECONDS)
-        self._post.close(MAIL_SECONDS)
-        unwritten = self._table.close(TABLE_SECONDS)
-        if unwritten and error is None:
+            self._live.close(MLFLOW_SECONDS)
+            self._post.close(MAIL_SECONDS)
+            self._table.close(TABLE_SECONDS)
+
+    def _leave_finished(self) -> None:
+        """Nobody tells of it later, as the next attempt finds the candidate: also one asked to end says so, in a hurry.
+
+        MLflow can wait then: the stage `decide` adds what it lacks.
+        """
+        hurry = self._stop.is_set()
+        until = time.monotonic() + HURRY_SECONDS
+        if not hurry:
+            self._live.close(MLFLOW_SECONDS)
+        self._post.close(_left(until) if hurry else MAIL_SECONDS)
+        unwritten = self._table.close(_left(until) if hurry else TABLE_SECONDS)
+        if hurry:
+            self._live.close(0.0)
+        if unwritten:
             raise unwritten
 
     def _leave_at_once(self) -> None:
@@ -141,25 +127,8 @@ class Oversight:
         self._live.close(0.0)
 
 
-def callbacks(oversight: Oversight) -> list[TrainerCallback]:
-    """For the trainer of the main process; they wait while it is too hot, and else cost a few microseconds a step."""
-    return [ThermalCallback(oversight.thermostat), CourseCallback(oversight)]
-
-
-class CourseCallback(TrainerCallback):
-    """Tells oversight of steps, and of the history's lines, which `SafeCheckpoints.log` hands on."""
-
-    def __init__(self, oversight: Oversight) -> None:
-        self._oversight = oversight
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._oversight.begin(state.max_steps, state.global_step, state.log_history)
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._oversight.advance(state.global_step)
-
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self._oversight.hear(kwargs["logs"])
+def _left(until: float) -> float:
+    return max(0.0, until - time.monotonic())
 
 
 def _measured(load: Load, paused_seconds: float) -> Line:
