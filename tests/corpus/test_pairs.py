@@ -93,3 +93,19 @@ def test_what_the_corpus_leaves_out_of_one_user_stays_out(settings: Settings) ->
     assert len(find_pairs(corpus, "train", store)) == 20
     capped, store = _corpus(settings, rows, others=300, user_share=0.05)
     assert len(find_pairs(capped, "train", store)) < 20
+
+
+def test_a_disliked_copy_of_an_older_month_s_test_conversation_gives_no_pair(settings: Settings) -> None:
+    store = Store(settings.artifacts, settings.home / "cache")
+    asked, later = "Does the green lamp come with a bulb?", "2026-02"
+    judged = _rated("judged", asked, _words("bad"), 3, "test")
+    rows = [
+        _rated("liked", asked, _words("good"), 5) | {"month": later},
+        judged | {"conversation_id": "again", "month": later, "split": "train", "rating": 1.0},
+    ]
+    months = {MONTH: [*conversations(MONTH, 60), judged], later: [*conversations(later, 60), *rows]}
+    spec = PrepareSpec(later, datasets="none")
+    with Events("prepare") as events:
+        inputs = [write_snapshot(store, months), *passed_checks(store)]
+        result = run_stage(STAGE, spec, inputs, "test", settings, events)
+    assert find_pairs(store.open(result.uri), "train", store) == []

@@ -93,7 +93,17 @@ def _absent(units: Sequence[OpenUnit], tables: Sequence[pl.DataFrame]) -> NDArra
 def _mark_copies(
     reasons: NDArray[np.uint8], units: Sequence[OpenUnit], every: pl.DataFrame, absent: NDArray[np.bool_], folder: Path
 ) -> None:
-    gone = absent | (reasons != _NOT_DROPPED)
+    copies = _copies(units, every, absent | (reasons != _NOT_DROPPED), folder)
+    reasons[copies.item] = copies.reason
+    disliked = reasons == REASONS.index("disliked")
+    if disliked.any():  # pairs of answers are made of these: what copies a test conversation must not be
+        others = ~disliked & (every["split"] != TEST).to_numpy()
+        copies = _copies(units, every, absent | others, folder)
+        of_test = copies.reason == duplicates.OF_TEST
+        reasons[copies.item[of_test]] = duplicates.OF_TEST
+
+
+def _copies(units: Sequence[OpenUnit], every: pl.DataFrame, gone: NDArray[np.bool_], folder: Path) -> duplicates.Copies:
     items = duplicates.Items(
         [unit.signatures() for unit in units],
         [unit.fingerprints() for unit in units],
@@ -101,8 +111,7 @@ def _mark_copies(
         np.arange(len(every), dtype=np.uint32),
         gone,
     )
-    copies = duplicates.find(items, folder)
-    reasons[copies.item] = copies.reason
+    return duplicates.find(items, folder)
 
 
 def _mark(reasons: NDArray[np.uint8], dropped: NDArray[np.bool_], reason: str) -> None:

@@ -1,8 +1,9 @@
 """Pairs of answers to the same words: one from a conversation that people liked, one from a conversation that they
 disliked. Preference training learns from them.
 
-They are read out of the packed units, so that whatever keeps a conversation out of training (a copy of a test
-conversation, an erasure, the share of one user) keeps it out of the pairs too. Two conversations that are equal up to
+They are read out of the packed units, so that what keeps a conversation out of training keeps it out of the pairs too:
+that it copies a test conversation or a benchmark's item, that it was erased, that its user has too large a share of
+what people liked. Two conversations that are equal up to
 an answer part there: that answer is what their ratings are about.
 """
 
