@@ -26,7 +26,7 @@ BEFORE: dict[str, list[str]] = {
 
 
 @click.command()
-@click.option("--month", required=True, callback=month_option, help="Month whose corpus is trained on, YYYY-MM.")
+@click.option("--month", callback=month_option, help="Month whose corpus is trained on, YYYY-MM; default: the newest.")
 @click.option("--preset", type=click.Choice(["tiny", "base"]), default="tiny", show_default=True)
 @click.option("--recipe", default="continue", show_default=True, help="Whose hyper-parameters are searched.")
 @click.option("--sampler", type=click.Choice(["grid", "random", "tpe"]), default="tpe", show_default=True)
@@ -38,13 +38,14 @@ BEFORE: dict[str, list[str]] = {
 @click.option("--run", "run_id", help="Run whose view of the data is taken; by-hand-MONTH where not given.")
 @click.option("--new", is_flag=True, help="Begin another study, although the same command began one before.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
-def tune(month: str, run_id: str | None, as_json: bool, **parameters: Any) -> None:
+def tune(month: str | None, run_id: str | None, as_json: bool, **parameters: Any) -> None:
     """Search hyper-parameters, and write the best as a recipe that `theta retrain` takes.
 
     The recipe as it is comes first; what is better is better than that, on the same validation conversations and
     under the same budget. Ctrl-C, or a crash, costs seconds: the same command goes on with the same study.
     """
     from theta_ml.events import Events
+    from theta_ml.landing.newest import newest_month
     from theta_ml.settings import SettingsError, load_settings
     from theta_ml.stage import StageFailed, StageRetry, StageSkipped
     from theta_ml.store import ArtifactMissing
@@ -52,6 +53,7 @@ def tune(month: str, run_id: str | None, as_json: bool, **parameters: Any) -> No
 
     values = {name: value for name, value in parameters.items() if value is not None}
     try:
+        month = month or str(newest_month(load_settings()))
         with Events("tune") as events:
             found = _tune(month, run_id or f"by-hand-{month}", values, load_settings(), events)
     except Stopped:
