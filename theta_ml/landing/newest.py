@@ -1,7 +1,5 @@
 """The newest month that landed."""
 
-from datetime import UTC
-
 from theta_ml.landing.database import connect, database_faults
 from theta_ml.month import Month
 from theta_ml.settings import Settings
@@ -14,4 +12,4 @@ def newest_month(settings: Settings) -> Month:
         row = connection.execute("SELECT max(occurred_at) FROM conversations").fetchone()
     if row is None or row[0] is None:
         raise StageFailed("no conversation has landed yet: `theta import` or `theta simulate` brings some")
-    return Month.parse(f"{row[0].astimezone(UTC):%Y-%m}")
+    return Month.of(row[0])
