@@ -47,11 +47,12 @@ def test_a_deleted_experiment_ends_no_search(
     tmp_path: Path, database_url: str, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THETA_HOME", str(tmp_path))
+    monkeypatch.setenv("THETA_EXPERIMENT", "away")  # the server's other runs are other tests'
     shrink(monkeypatch)
     home = Home(tmp_path, database_url, mlflow_uri)
     uri = home.study(minutes=30, trials=2, sampler="random")
     mlflow = client(home.settings)
-    experiment = mlflow.get_experiment_by_name("theta-tuning")
+    experiment = mlflow.get_experiment_by_name("away-tuning")
     assert experiment is not None
     mlflow.delete_experiment(experiment.experiment_id)
     tuning = home.tuning(uri)

@@ -86,7 +86,7 @@ def load_teacher(recipe: Recipe, champion: Champion | None, corpus: PackedCorpus
     if recipe.teacher == CHAMPION and champion:
         folder = _model_folder(champion, store)
     else:
-        folder = find_model(recipe.teacher, load_settings())
+        folder = _teacher_folder(recipe)
     if ChatTokenizer.load(folder).key() != corpus.tokenizer_key:
         raise StageFailed(
             f"recipe {recipe.name}: the teacher at {folder} has another tokenizer than the corpus, and would speak of "
@@ -95,6 +95,15 @@ def load_teacher(recipe: Recipe, champion: Champion | None, corpus: PackedCorpus
     teacher = _loaded(folder, f"teacher at {folder}")
     _require_context(teacher, corpus, f"the teacher at {folder}")
     return teacher.eval()
+
+
+def _teacher_folder(recipe: Recipe) -> Path:
+    folder = Path(recipe.teacher)
+    if not folder.is_absolute():
+        return find_model(recipe.teacher, load_settings())
+    if not (folder / "config.json").exists():
+        raise StageFailed(f"recipe {recipe.name}: no model at {folder}; mend its `teacher`")
+    return folder
 
 
 def misfit(preset: Preset, champion: Champion | None, corpus: PackedCorpus, store: Store) -> str:
