@@ -20,7 +20,7 @@ demo: install  ## everything running, four months retrained, and what came of ea
 test: install check  ## lint, types and every test but the marked fault drills
 	$(BIN)/pytest -m "not faults"
 
-drills: install  ## kill services in the middle of runs and see them come back
+drills: install  ## kill services, workers and trials in the middle and see them come back
 	$(BIN)/pytest -m faults
 
 check: install

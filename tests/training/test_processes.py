@@ -123,6 +123,7 @@ def training(packed: Packed, *settings: str) -> Iterator[Training]:
         begun.process.wait()
 
 
+@pytest.mark.faults
 def test_a_stage_of_two_processes_stops_at_sigterm_and_goes_on(packed: Packed) -> None:
     settings = ("max_steps=40", "seed=1")
     with training(packed, *settings) as first:
@@ -152,6 +153,7 @@ def test_a_stage_of_two_processes_stops_at_sigterm_and_goes_on(packed: Packed) -
     assert validated == sorted(set(validated))
 
 
+@pytest.mark.faults
 def test_a_worker_that_dies_ends_the_others_and_the_stage_says_so(packed: Packed) -> None:
     with training(packed, "max_steps=500", "seed=2") as begun:
         begun.await_event("progress")
@@ -163,6 +165,7 @@ def test_a_worker_that_dies_ends_the_others_and_the_stage_says_so(packed: Packed
         assert not psutil.wait_procs(started, timeout=20)[1]
 
 
+@pytest.mark.faults
 def test_workers_end_with_a_stage_that_is_killed(packed: Packed) -> None:
     with training(packed, "max_steps=500", "seed=3") as begun:
         begun.await_event("progress")

@@ -97,6 +97,7 @@ def test_the_same_command_goes_on_with_the_same_study(home: Home, capfd: pytest.
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_trial_that_was_cut_short_goes_on_from_its_checkpoint(home: Home, how: signal.Signals) -> None:
     uri = home.study(minutes=30, trials=2)
