@@ -79,14 +79,7 @@ def start(
 def load_teacher(recipe: Recipe, champion: Champion | None, corpus: PackedCorpus, store: Store) -> PreTrainedModel:
     """Of a recipe that distils, ready to predict. Raises StageFailed where there is none, or where it reads other
     tokens or shorter rows than the corpus has."""
-    if recipe.teacher == CHAMPION and champion is None:
-        raise StageFailed(
-            f"recipe {recipe.name}: there is no champion yet to be taught by; train one by `continue` first"
-        )
-    if recipe.teacher == CHAMPION and champion:
-        folder = _model_folder(champion, store)
-    else:
-        folder = _teacher_folder(recipe)
+    folder = _teacher_folder(recipe, champion, store)
     if ChatTokenizer.load(folder).key() != corpus.tokenizer_key:
         raise StageFailed(
             f"recipe {recipe.name}: the teacher at {folder} has another tokenizer than the corpus, and would speak of "
@@ -97,7 +90,13 @@ def load_teacher(recipe: Recipe, champion: Champion | None, corpus: PackedCorpus
     return teacher.eval()
 
 
-def _teacher_folder(recipe: Recipe) -> Path:
+def _teacher_folder(recipe: Recipe, champion: Champion | None, store: Store) -> Path:
+    if recipe.teacher == CHAMPION:
+        if champion is None:
+            raise StageFailed(
+                f"recipe {recipe.name}: there is no champion yet to be taught by; train one by `continue` first"
+            )
+        return _model_folder(champion, store)
     folder = Path(recipe.teacher)
     if not folder.is_absolute():
         return find_model(recipe.teacher, load_settings())
