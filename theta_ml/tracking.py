@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 RUN_TAG = "theta.run_id"
 MONTH_TAG = "theta.month"
 RECIPE_TAG = "theta.recipe"
-_PARENT_TAG = "mlflow.parentRunId"  # MLflow's own: its pages show such a run under its parent
+PARENT_TAG = "mlflow.parentRunId"  # MLflow's own: its pages show such a run under its parent
 _CREATION_LOCK = 0x7468657461_04  # beside the numbers of theta_ml.landing.locks
 _LONGEST_PARAM = 6000
 _BATCH = 500
@@ -142,13 +142,13 @@ def _find(mlflow: "MlflowClient", settings: Settings, run_id: str) -> "Run | Non
 
 def _create(mlflow: "MlflowClient", settings: Settings, run_id: str, month: str) -> "Run":
     experiment = mlflow.get_experiment_by_name(settings.experiment)
-    experiment_id = experiment.experiment_id if experiment else _create_experiment(mlflow, settings.experiment)
+    experiment_id = experiment.experiment_id if experiment else create_experiment(mlflow, settings.experiment)
     return mlflow.create_run(experiment_id, tags={RUN_TAG: run_id, MONTH_TAG: month}, run_name=month)
 
 
 def _candidates(mlflow: "MlflowClient", parent: "Run", recipe: str | None = None) -> "list[Run]":
     of_recipe = "" if recipe is None else f" and tags.`{RECIPE_TAG}` = '{recipe}'"  # a file's name: without quotes
-    filter_string = f"tags.`{_PARENT_TAG}` = '{parent.info.run_id}'{of_recipe}"
+    filter_string = f"tags.`{PARENT_TAG}` = '{parent.info.run_id}'{of_recipe}"
     return list(mlflow.search_runs([parent.info.experiment_id], filter_string))
 
 
@@ -157,12 +157,13 @@ def _find_candidate(mlflow: "MlflowClient", parent: str, recipe: str) -> "Run | 
 
 
 def _create_candidate(mlflow: "MlflowClient", parent: str, month: str, recipe: str) -> "Run":
-    tags = {_PARENT_TAG: parent, RECIPE_TAG: recipe, MONTH_TAG: month}
+    tags = {PARENT_TAG: parent, RECIPE_TAG: recipe, MONTH_TAG: month}
     experiment = mlflow.get_run(parent).info.experiment_id
     return mlflow.create_run(experiment, tags=tags, run_name=f"{month} {recipe}")
 
 
-def _create_experiment(mlflow: "MlflowClient", name: str) -> str:
+def create_experiment(mlflow: "MlflowClient", name: str) -> str:
+    """Its id."""
     # The kind spares the reader a page that asks whether this is about prompts.
     return str(mlflow.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"}))
 

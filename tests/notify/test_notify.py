@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from tests.registry.pipeline import Pipeline
 from theta_ml.cli import theta
 from theta_ml.mail.message import Message
-from theta_ml.mail.outbox import enqueue, mark_sent
+from theta_ml.mail.outbox import enqueue
 from theta_ml.notify.message import Letter, compose
 from theta_ml.registry.ledger import open_ledger
 from theta_ml.stage import StageFailed, StageSkipped
@@ -23,6 +23,12 @@ def _reject(pipeline: Pipeline) -> str:
     champion = pipeline.crown("2026-01", "run-1", "a")
     uris = pipeline.run("2026-02", champion, "b", interval_high=0.1)
     return pipeline.decide("2026-02", RUN, uris).uri
+
+
+def mark_sent(settings: Any, message_id: str) -> None:
+    """As the operator does once it has carried the mail."""
+    with open_ledger(settings) as connection:
+        connection.execute("UPDATE outbox SET sent_at = clock_timestamp() WHERE message_id = %s", [message_id])
 
 
 def test_a_rejection_sends_one_mail_that_says_why(pipeline: Pipeline) -> None:

@@ -5,9 +5,7 @@ from dataclasses import asdict
 import psycopg
 from psycopg.types.json import Jsonb
 
-from theta_ml.landing.database import connect, database_faults
 from theta_ml.mail.message import Message
-from theta_ml.settings import Settings
 
 
 def enqueue(connection: psycopg.Connection, run_id: str, message: Message) -> None:
@@ -32,11 +30,3 @@ def waiting(connection: psycopg.Connection, run_id: str) -> list[Message]:
         "SELECT message FROM outbox WHERE run_id = %s AND sent_at IS NULL ORDER BY queued_at", [run_id]
     ).fetchall()
     return [Message(**row[0]) for row in rows]
-
-
-def mark_sent(settings: Settings, message_id: str) -> None:
-    """For whoever carried it. Raises StageRetry where Postgres is away."""
-    with database_faults(), connect(settings) as connection:
-        connection.execute(
-            "UPDATE outbox SET sent_at = clock_timestamp() WHERE message_id = %s AND sent_at IS NULL", [message_id]
-        )

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from theta_ml.corpus.rows import Rows, Taken
-from theta_ml.model.modeling_theta import IGNORED
+from theta_ml.model.modeling_theta import IGNORED, loss_positions
 
 PADDING = -1
 """Number of a row that is there for the batch's shape and bears no loss."""
@@ -77,22 +77,11 @@ class Collator:
     def __call__(self, taken: Taken) -> dict[str, Tensor]:
         """input_ids, position_ids and labels (rows, time), loss_at (n,): all int64."""
         tokens = torch.from_numpy(taken.tokens.astype(np.int64))
-        learned = torch.from_numpy(taken.learned)
-        batch = {
-            "input_ids": tokens,
-            "position_ids": torch.from_numpy(taken.positions),
-            "labels": tokens.masked_fill(~learned, IGNORED),
-        }
+        labels = tokens.masked_fill(~torch.from_numpy(taken.learned), IGNORED)
+        batch = {"input_ids": tokens, "position_ids": torch.from_numpy(taken.positions), "labels": labels}
         if self.loss_at:
-            batch["loss_at"] = loss_at(learned)
+            batch["loss_at"] = loss_positions(labels)
         return batch
-
-
-def loss_at(learned: Tensor) -> Tensor:
-    """(n,) flat positions, row · time + t, whose next token in the row bears loss; `learned` is (rows, time) bool."""
-    next_learned = torch.zeros_like(learned)
-    next_learned[:, :-1] = learned[:, 1:]
-    return next_learned.flatten().nonzero().squeeze(1)
 
 
 def make_batch(rows: Rows, chosen: list[int], loss_at: bool = True) -> dict[str, Tensor]:

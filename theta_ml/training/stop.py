@@ -8,6 +8,9 @@ from types import FrameType
 
 from theta_ml.training.processes import any_of_all
 
+EXIT_TERMINATED = 128 + signal.SIGTERM
+"""Of a process that left because it was asked to."""
+
 
 class Stopped(Exception):
     """Somebody asked the training to end."""

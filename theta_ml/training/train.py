@@ -19,9 +19,8 @@ from theta_ml.training.lock import training_lock
 from theta_ml.training.presets import Preset
 from theta_ml.training.recipe import DEFAULT, RecipeField, find_recipe
 from theta_ml.training.resolving import for_training
-from theta_ml.training.stop import Stopped, stop_on_sigterm
+from theta_ml.training.stop import EXIT_TERMINATED, Stopped, stop_on_sigterm
 
-EXIT_TERMINATED = 143
 GIB = 1 << 30
 
 

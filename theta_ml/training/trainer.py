@@ -4,13 +4,12 @@ With a collator of ours and a forward that returns only the loss, it is as fast 
 Accelerate's processes, adapters and preference training along.
 """
 
-import inspect
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Sampler
-from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
 from theta_ml.corpus.rows import Rows
 from theta_ml.model.attention import training_attention
@@ -18,7 +17,7 @@ from theta_ml.training.compiling import compile_backbone, pays
 from theta_ml.training.data import Collator, EpochOrder, InOrder, PackedRows, loss_tokens
 from theta_ml.training.hardware import has_bfloat16, pick_device
 from theta_ml.training.processes import world_size
-from theta_ml.training.resources import parameters
+from theta_ml.training.resources import parameters, takes
 from theta_ml.training.safe import SafeCheckpoints, Safety
 from theta_ml.training.schedule import Plan
 from theta_ml.training.sharding import sharding_arguments
@@ -41,7 +40,7 @@ class ThetaTrainer(SafeCheckpoints, Trainer):
         trainer = cls(
             model=work.model,
             args=arguments(work, safety),
-            data_collator=cast(Any, Collator(takes_loss_at(work.model))),
+            data_collator=cast(Any, Collator(takes(work.model, "loss_at"))),
             train_dataset=PackedRows(cast(Rows, work.train)),
             eval_dataset=PackedRows(cast(Rows, work.validation), work.hyper.validation_rows),
             callbacks=callbacks_of(work),
@@ -180,9 +179,3 @@ def make_fast(work: "Fit", plan: Plan, device: torch.device) -> None:
 def callbacks_of(work: "Fit") -> list[Any]:
     patience = work.hyper.patience
     return [*([EarlyStoppingCallback(patience)] if patience else []), *work.callbacks]
-
-
-def takes_loss_at(model: PreTrainedModel) -> bool:
-    """Whether the model, under adapters where it has some, is told where loss is taken."""
-    inner: Any = cast(Any, model).get_base_model() if hasattr(model, "get_base_model") else model
-    return "loss_at" in inspect.signature(inner.forward).parameters

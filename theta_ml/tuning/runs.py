@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 STUDY_TAG, TRIAL_TAG, STATE_TAG = "theta.tuning", "theta.trial", "theta.state"
-PARENT_TAG = "mlflow.parentRunId"
 HISTORY = "history"
 """User attribute of a trial: its lines of history, as in history.jsonl."""
 LOSS = "validation_loss"
@@ -57,7 +56,7 @@ def _experiment(mlflow: "MlflowClient", name: str) -> str:
         raise StageFailed(f"the MLflow experiment {name} was deleted; restore it, or set THETA_EXPERIMENT")
     if found:
         return str(found.experiment_id)
-    return str(mlflow.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"}))
+    return tracking.create_experiment(mlflow, name)
 
 
 def _runs(mlflow: "MlflowClient", experiment: str, study: str) -> dict[str, "Run"]:
@@ -84,7 +83,7 @@ def _log_trial(
     history = json.loads(trial.user_attrs.get(HISTORY, "[]"))
     with tracking.mlflow_answers():
         if run is None:
-            tags = {PARENT_TAG: parent.info.run_id, STUDY_TAG: study.study_name, TRIAL_TAG: str(trial.number)}
+            tags = {tracking.PARENT_TAG: parent.info.run_id, STUDY_TAG: study.study_name, TRIAL_TAG: str(trial.number)}
             run = mlflow.create_run(experiment, _millis(trial.datetime_start), tags, f"trial {trial.number}")
     number = run.info.run_id
     said: dict[str, Any] = {key: trial.user_attrs[key] for key in ("start", "note") if key in trial.user_attrs}

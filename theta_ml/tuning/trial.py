@@ -28,7 +28,7 @@ from theta_ml.training.lock import training_lock
 from theta_ml.training.oversight.course import Course, Subject
 from theta_ml.training.oversight.heat import HeatWatch, callbacks
 from theta_ml.training.oversight.thermal import Limits
-from theta_ml.training.stop import Stopped, stop_on_sigterm
+from theta_ml.training.stop import EXIT_TERMINATED, Stopped, stop_on_sigterm
 from theta_ml.tuning.budget import SECONDS, Budget, spent_seconds
 from theta_ml.tuning.candidate import Candidate, Ready
 from theta_ml.tuning.runs import HISTORY, LOSS
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 NOTE, START = "note", "start"
 """User attributes of a trial: why it ended early, and what it started from."""
 SHOW_SECONDS = 0.5
-EXIT_TERMINATED = 143
 
 
 @dataclass(frozen=True)
