@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from theta_ml.champion import Champion
-from theta_ml.evaluation.comparison import Comparison, Scores, Slice
+from theta_ml.evaluation.comparison import Comparison, Scores
 from theta_ml.evaluation.conversations import HeldOut, draw, held_out
+from theta_ml.evaluation.report import EvaluationReport as EvaluationReport
 from theta_ml.evaluation.smoke import PROMPTS, Reply, judge
 from theta_ml.evaluation.thresholds import Thresholds
 from theta_ml.landing.snapshot import read_months
@@ -43,32 +44,6 @@ class EvaluateSpec:
             raise ValueError(f"max_conversations is {self.max_conversations}; a comparison needs hundreds")
         if self.resamples < 1000:
             raise ValueError(f"resamples is {self.resamples}; fewer than 1,000 blur a 95 % interval's ends")
-
-
-@dataclass(frozen=True)
-class EvaluationReport:
-    """Bits per byte are of assistant text, over all the conversations; a number that could not be had is None."""
-
-    month: str
-    champion_version: int | None
-    champion_month: str | None
-    conversations: int
-    candidate_bpb: float | None
-    champion_bpb: float | None
-    difference: float | None
-    """candidate − champion: below zero is better."""
-    interval_low: float | None
-    interval_high: float | None
-    """95 % paired bootstrap interval of the difference."""
-    perplexity: float | None
-    """The candidate's, per token."""
-    months: dict[str, int]
-    """Conversations scored of each month."""
-    slices: list[Slice]
-    smoke: list[Reply]
-    smoke_passed: bool
-    finite: bool
-    """Every conversation of the candidate has a finite loss."""
 
 
 def evaluate(spec: EvaluateSpec, inputs: Inputs, work: Work) -> EvaluationReport:
