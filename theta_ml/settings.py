@@ -89,6 +89,10 @@ class Settings(BaseSettings):
 
     schedule_from: str | None = Field(default=None, pattern=r"^\d{4}-(0[1-9]|1[0-2])$")
     """First month (YYYY-MM) that the monthly schedule trains by itself; `theta up` sets the month it first ran in."""
+    approval: bool = False
+    """A person must say yes before a candidate is promoted, in every run that does not say otherwise."""
+    approval_hours: float = Field(default=72, gt=0)
+    """How long that person is waited for; then the answer is no."""
     experiment: str = "theta"
     """MLflow experiment that holds one run for each retraining."""
     registered_model: str = "theta"

@@ -73,14 +73,17 @@ class StageOperator(BaseOperator):
 
     def _arguments(self, context: Context) -> list[str]:
         run_id = str(context["dag_run"].run_id)
-        values = dict(self.values)
-        if self.watch_failures:
-            values["failed"] = ",".join(self._failed_tasks(context))
         return [
             *(self.stage, "--month", str(month_of_run(context)), "--run", run_id),
             *(part for uri in self._input_uris(context) for part in ("--input", uri)),
-            *(part for name, value in values.items() for part in ("--set", f"{name}={value}")),
+            *(part for name, value in self.told(context).items() for part in ("--set", f"{name}={value}")),
         ]
+
+    def told(self, context: Context) -> dict[str, str]:
+        """The stage's parameters in this run."""
+        if self.watch_failures:
+            return self.values | {"failed": ",".join(self._failed_tasks(context))}
+        return self.values
 
     def _input_uris(self, context: Context) -> list[str]:
         return [artifact["uri"] for task in self.takes for artifact in self._artifacts(task, context)]

@@ -1,0 +1,95 @@
+"""What a person sees who is asked for a yes: the verdict in Markdown, and where its evidence lies."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowFailException
+from pydantic import TypeAdapter
+
+from theta_ml.evaluation.verdict import Check, Verdict
+from theta_ml.settings import Settings, load_settings
+from theta_ml.store import Store
+
+REPORTS = {
+    "What the gate looked at": "verdict/verdict.html",
+    "Drift of the month": "drift/report.html",
+    "Validation of the month": "validate/report.html",
+}
+"""Pages that `decide` put into the MLflow run."""
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+!|~-])")
+
+
+def verdict_at(artifact: dict[str, str] | None) -> Verdict:
+    """The verdict that `decide` wrote, read from its artifact. Raises AirflowFailException where it wrote none."""
+    if not artifact:
+        raise AirflowFailException("`decide` handed nothing on: clear it, and what follows")
+    settings = load_settings()
+    document = Store(settings.artifacts, settings.home / "cache").open(artifact["uri"]).document
+    return TypeAdapter(Verdict).validate_python(document["value"])
+
+
+def asks_for_promotion(verdict: Verdict) -> bool:
+    """Did the gate say yes?"""
+    from theta_ml.registry.ledger import CROWNING
+
+    return verdict.decision in CROWNING
+
+
+def approval_body(verdict: Verdict, hours: float) -> str:
+    """Sentence, links, and the table of checks, as Markdown."""
+    links = "\n".join(f"- [{title}]({url})" for title, url in _links(verdict, load_settings()))
+    rows = "\n".join(map(_row, verdict.checks))
+    return (
+        f"**{_plain(verdict.sentence)}**\n\n"
+        f"Approve, and it is compared once more, then made champion. Reject, and {_standing(verdict)}. "
+        f"Without an answer within {hours:g} hours the answer is no.\n\n"
+        f"{links}\n\n"
+        f"| | Check | Found | Asked for | |\n|:-:|:--|--:|--:|:--|\n{rows}\n"
+    )
+
+
+def _standing(verdict: Verdict) -> str:
+    return "there is no champion yet" if verdict.champion_before is None else f"version {verdict.champion_before} stays"
+
+
+def _row(check: Check) -> str:
+    mark = "✓" if check.passed else "✗"
+    cells = (mark, check.name.replace("_", " "), _shown(check.value), _shown(check.threshold, ""), check.note)
+    return f"| {' | '.join(map(_plain, cells))} |"
+
+
+def _shown(value: float | str | None, missing: str = "missing") -> str:
+    if value is None:
+        return missing
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _plain(text: str) -> str:
+    """Text as it stands: slices are named by topics, and those come from data."""
+    return _MARKUP.sub(r"\\\1", " ".join(text.split()))
+
+
+def _links(verdict: Verdict, settings: Settings) -> Iterator[tuple[str, str]]:
+    if verdict.comparison_url:
+        pair = verdict.champion_mlflow_run_id
+        yield "Candidate and champion in MLflow" if pair else "The candidate in MLflow", verdict.comparison_url
+    if verdict.candidates_url:
+        yield "All candidates in MLflow", verdict.candidates_url
+    if verdict.mlflow_run_id:
+        yield from _reports(settings, verdict.mlflow_run_id)
+
+
+def _reports(settings: Settings, mlflow_run: str) -> Iterator[tuple[str, str]]:
+    """Those of REPORTS that are there, by their page in MLflow. Raises StageRetry where MLflow is away."""
+    from theta_ml.tracking import client, mlflow_answers, run_url
+
+    page = run_url(settings, mlflow_run)
+    if page is None:
+        return
+    mlflow: Any = client(settings)
+    for title, path in REPORTS.items():
+        with mlflow_answers():
+            there = {file.path for file in mlflow.list_artifacts(mlflow_run, path.partition("/")[0])}
+        if path in there:
+            yield title, f"{page}/artifacts/{path}"
