@@ -12,6 +12,8 @@ from theta_ml.settings import Settings
 
 DAG = "theta_retrain"
 FINISHED = {"success", "failed"}
+WAITING = "awaiting_input"
+"""State of a task that waits for a person's answer."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class Run:
     @property
     def finished(self) -> bool:
         return self.state in FINISHED
+
+    @property
+    def waiting(self) -> list[str]:
+        """Tasks that wait for a person."""
+        return [task for task, state in self.tasks.items() if state == WAITING]
 
 
 class Airflow:
@@ -85,6 +92,20 @@ class Airflow:
     def page(self, run_id: str) -> str:
         """Address of the run in Airflow's UI."""
         return f"{self.url}/dags/{DAG}/runs/{quote(run_id, safe='')}"
+
+    def action(self, run_id: str, task: str, dag: str = DAG) -> str:
+        """Address of the page where a person answers a task that waits."""
+        return f"{self.url}/dags/{dag}/runs/{quote(run_id, safe='')}/tasks/{task}/required_actions"
+
+    def question(self, run_id: str, task: str, dag: str = DAG) -> dict[str, Any]:
+        """What a task asks: its `subject`, its `body` in Markdown, its `options`, and who answered what, if anybody."""
+        found: dict[str, Any] = self._ask("GET", f"{_place(run_id, dag)}/taskInstances/{task}/-1/hitlDetails")
+        return found
+
+    def answer(self, run_id: str, task: str, option: str, dag: str = DAG) -> None:
+        """Answers a task that waits, as the user who is logged in."""
+        body = {"chosen_options": [option], "params_input": {}}
+        self._ask("PATCH", f"{_place(run_id, dag)}/taskInstances/{task}/-1/hitlDetails", json=body)
 
     def _instances(self, run_id: str, dag: str, named: dict[int, str] | None = None) -> dict[str, dict[str, Any]]:
         """Task instances by name. `named` names map indexes of which no instance has begun."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from theta_ml.cli.airflow import DAG, Airflow, AirflowAway, Run
+from theta_ml.cli.airflow import DAG, WAITING, Airflow, AirflowAway, Run
 from theta_ml.cli.options import month_option
 from theta_ml.settings import Settings, load_settings
 
@@ -17,6 +17,7 @@ AWAY_SECONDS = 120.0
 MARKS = {
     "success": "[green]✓[/]", "failed": "[red]✗[/]", "upstream_failed": "[red]·[/]", "running": "[cyan]▶[/]",
     "skipped": "[dim]–[/]", "up_for_retry": "[yellow]↻[/]", "queued": "…", "scheduled": "…",
+    WAITING: "[yellow]?[/]",
 }  # fmt: skip
 
 
@@ -29,6 +30,14 @@ MARKS = {
     help="A candidate's recipe; once for each, and the best of them meets the champion.",
 )  # fmt: skip
 @click.option("--new-tokenizer", is_flag=True, help="Train a tokenizer, and so a model from scratch.")
+@click.option(
+    "--approval/--no-approval", default=None,
+    help="A person must say yes, in Airflow, before a candidate is promoted; default: the setting THETA_APPROVAL.",
+)  # fmt: skip
+@click.option(
+    "--approval-hours", type=click.FloatRange(min=0, min_open=True),
+    help="How long that person is waited for; then the answer is no.",
+)  # fmt: skip
 @click.option("--wait", is_flag=True, help="Follow the run and print its decision; exit 1 if it failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run, and with --wait its decision, as JSON.")
 def retrain(
@@ -37,19 +46,24 @@ def retrain(
     preset: str,
     recipes: tuple[str, ...],
     new_tokenizer: bool,
+    approval: bool | None,
+    approval_hours: float | None,
     wait: bool,
     as_json: bool,
 ) -> None:
     """Retrain on a month's conversations, through Airflow.
 
-    A promotion, a rejection and a blocked month are all answers: exit 0. Ctrl-C stops waiting, not the run.
+    A promotion, a rejection and a blocked month are all answers: exit 0. Ctrl-C stops waiting, not the run. Where a
+    person is waited for, --wait says so, and where to answer.
     """
     settings = load_settings()
     _require_sound(recipes, settings)
     tokenizer = "new" if new_tokenizer else "champion"
     parameters = {
         "month": month, "bootstrap": bootstrap, "preset": preset, "recipes": list(recipes), "tokenizer": tokenizer,
+        "approval": approval, "approval_hours": approval_hours,
     }  # fmt: skip
+    parameters = {name: value for name, value in parameters.items() if value is not None}
     with Airflow(settings) as airflow:
         answer = start(airflow, parameters)
         if wait:
@@ -93,10 +107,14 @@ def watch(airflow: Airflow, run_id: str, title: str, dag: str = DAG) -> str:
     console = Console(stderr=True)
     state = "queued"
     shown: dict[str, str | None] = {}
+    waiting: list[str] = []
     try:
         with Live(console=console, auto_refresh=console.is_terminal, transient=True) as live:
             for run in _states(airflow, run_id, dag):
                 state = run.state
+                for task in set(run.waiting) - set(waiting):
+                    console.print(f"{title}  waits for a person: {airflow.action(run_id, task, dag)}", soft_wrap=True)
+                waiting = run.waiting
                 if console.is_terminal:
                     live.update(_line(title, run))
                 else:
