@@ -108,6 +108,7 @@ def test_a_row_holds_what_the_contract_says(landing: Landing) -> None:
             {"role": "user", "content": "I am [EMAIL_1], call [PHONE_1]", "created_at": instant, "rating": None},
             {"role": "assistant", "content": "Noted, [EMAIL_1]!", "created_at": None, "rating": 4.0},
         ],
+        "faults": [],
     }
     assert snapshot.redacted == {"EMAIL": 2, "PHONE": 1}
     assert snapshot.text_bytes == len("I am [EMAIL_1], call [PHONE_1]") + len("Noted, [EMAIL_1]!")
@@ -218,6 +219,7 @@ def write_plainly(connection: psycopg.Connection, path: Path) -> Counter[str]:
                     "occurred_at": instant,
                     "split": split_of(name),
                     "messages": messages,
+                    "faults": [],
                 }
             )
             size += sum(len(content.encode()) for _, content, _, _ in talk)

@@ -9,23 +9,24 @@ import pyarrow.parquet as pq
 
 from theta_ml.corpus.batch import CONVERSATIONS, MESSAGES, Batch
 from theta_ml.corpus.sources import REJECTED, Reading
-from theta_ml.landing.parquet import file_name
+from theta_ml.landing.parquet import file_name, sound
 
 ROWS = 4096
 """Conversations in a batch; fewer where the snapshot's row groups, which are bounded in bytes, hold fewer."""
 
 
 def read_month(snapshot: Path, month: str) -> Iterator[Reading]:
-    """The month's conversations in the order of their ids. What landed was readable: nothing is rejected here."""
+    """The month's conversations in the order of their ids, without those that were set aside. What landed was readable:
+    nothing is rejected here."""
     with pq.ParquetFile(snapshot / file_name(month)) as file:
-        columns = [*CONVERSATIONS.names(), "messages"]
+        columns = [*CONVERSATIONS.names(), "messages", "faults"]
         for group in range(file.num_row_groups):  # never across groups: they are what is bounded
             for rows in file.iter_batches(ROWS, [group], columns):
-                yield Reading(_batch(rows), pl.DataFrame(schema=REJECTED))
+                yield Reading(_batch(sound(pa.Table.from_batches([rows]))), pl.DataFrame(schema=REJECTED))
 
 
-def _batch(rows: pa.RecordBatch) -> Batch:
-    table = pl.DataFrame(pa.Table.from_batches([rows]))
+def _batch(rows: pa.Table) -> Batch:
+    table = pl.DataFrame(rows)
     numbers = pl.arange(len(table), dtype=pl.UInt32, eager=True).alias("conversation")
     spoken = table.select(numbers, "messages").explode("messages").drop_nulls("messages").unnest("messages")
     return Batch(table.select(CONVERSATIONS.names()), spoken.select(MESSAGES.names()))

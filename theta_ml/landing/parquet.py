@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from theta_ml.landing.arrow import arrays, as_lists, as_written, groups, pseudonyms, redact
+from theta_ml.landing.quarantine import Faults
 from theta_ml.privacy.recogniser import Recogniser
 
 _INSTANT = pa.timestamp("us", tz="UTC")
@@ -39,6 +40,7 @@ SCHEMA = pa.schema(
             ),
             nullable=False,
         ),
+        pa.field("faults", pa.list_(pa.string())),  # quarantine rules it breaks; none of a sound conversation
     ]
 )
 
@@ -49,17 +51,34 @@ GROUP_ROWS = 4096
 
 @dataclass
 class Totals:
-    """What a month's file holds."""
+    """What a month's file holds that is fit to learn from, and beside it how much is not."""
 
     conversations: int = 0
     messages: int = 0
     text_bytes: int = 0
     splits: Counter[str] = field(default_factory=Counter)
+    quarantined: int = 0
+    """Conversations with faults, which no other count counts."""
+    faults: Counter[str] = field(default_factory=Counter)
+    """Conversations that break a rule, by rule."""
     redacted: Counter[str] = field(default_factory=Counter)
+    """Places replaced, in all conversations."""
 
     def counts(self) -> dict[str, int]:
         splits = {split: self.splits[split] for split in ("train", "validation", "test")}
-        return {"conversations": self.conversations, "messages": self.messages, "text_bytes": self.text_bytes, **splits}
+        sizes = {"conversations": self.conversations, "messages": self.messages, "text_bytes": self.text_bytes}
+        return sizes | splits | {"quarantined": self.quarantined}
+
+    def add(self, table: pa.Table) -> None:
+        """Counts the rows of SCHEMA, but for `redacted`."""
+        fit = sound(table)
+        contents = pc.struct_field(fit["messages"].combine_chunks().flatten(), "content")
+        self.conversations += len(fit)
+        self.messages += len(contents)
+        self.text_bytes += pc.sum(pc.binary_length(contents)).as_py() or 0
+        self.splits.update(fit["split"].to_pylist())
+        self.quarantined += len(table) - len(fit)
+        self.faults.update(table["faults"].combine_chunks().flatten().to_pylist())
 
 
 def split_of(conversation_id: str) -> str:
@@ -69,42 +88,59 @@ def split_of(conversation_id: str) -> str:
 
 
 def write_month(
-    folder: Path, month: str, batches: Iterator[pa.RecordBatch], key: bytes, recogniser: Recogniser | None = None
+    folder: Path,
+    month: str,
+    batches: Iterator[pa.RecordBatch],
+    key: bytes,
+    faults: Faults,
+    recogniser: Recogniser | None = None,
 ) -> Totals:
     """Writes the rows of `sql/queries/snapshot.sql`, in their order, a group at a time; `key` hides user ids."""
     totals = Totals()
     with pq.ParquetWriter(folder / file_name(month), SCHEMA, compression="zstd") as writer:
         for group in groups(batches, GROUP_ROWS):
-            writer.write_table(_table(month, group, key, recogniser, totals))
+            table, redacted = _table(month, group, key, faults, recogniser)
+            totals.add(table)
+            totals.redacted.update(redacted)
+            writer.write_table(table)
     return totals
 
 
-def read(folder: Path, months: list[str] | None) -> pa.Table:
+def read(folder: Path, months: list[str] | None, quarantined: bool) -> pa.Table:
     """Raises FileNotFoundError where the snapshot lacks one of `months`."""
     names = sorted(file.name for file in folder.glob(file_name("*"))) if months is None else map(file_name, months)
-    tables = [pq.read_table(folder / name, schema=SCHEMA) for name in names]
-    return pa.concat_tables([SCHEMA.empty_table(), *tables])
+    tables = (pq.read_table(folder / name, schema=SCHEMA) for name in names)
+    kept = (table if quarantined else sound(table) for table in tables)
+    return pa.concat_tables([SCHEMA.empty_table(), *kept])
+
+
+def sound(table: pa.Table) -> pa.Table:
+    """The rows without faults. The table has the column `faults`."""
+    fit = pc.equal(pc.fill_null(pc.list_value_length(table["faults"]), 0), 0)
+    return table if pc.all(fit).as_py() is not False else table.filter(fit)
 
 
 def file_name(month: str) -> str:
     return f"conversations-{month}.parquet"
 
 
-def _table(month: str, group: pa.Table, key: bytes, recogniser: Recogniser | None, totals: Totals) -> pa.Table:
-    """(conversations,) of SCHEMA; counts them."""
+def _table(
+    month: str, group: pa.Table, key: bytes, faults: Faults, recogniser: Recogniser | None
+) -> tuple[pa.Table, Counter[str]]:
+    """(conversations,) of SCHEMA; and places replaced, by type."""
     rows = arrays(group)
     contents, redacted = redact(rows["contents"], recogniser)
-    splits = [split_of(each) for each in rows["conversation_id"].to_pylist()]
-    _count(totals, contents, splits, redacted)
+    ids = rows["conversation_id"].to_pylist()
     columns = {
         **rows,
         "month": pa.repeat(month, len(group)),
         "rating": as_written(rows["rating"]),
         "user_id": pseudonyms(rows["user_id"], key),
-        "split": splits,
+        "split": [split_of(each) for each in ids],
         "messages": _messages(rows, contents),
+        "faults": [faults.get(each, []) for each in ids],
     }
-    return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+    return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA), redacted
 
 
 def _messages(rows: dict[str, pa.Array], contents: pa.Array) -> pa.ListArray:
@@ -116,11 +152,3 @@ def _messages(rows: dict[str, pa.Array], contents: pa.Array) -> pa.ListArray:
         as_written(rows["ratings"].flatten()),
     ]
     return as_lists(pa.StructArray.from_arrays(parts, fields=list(kind.value_type)), rows["contents"], kind)
-
-
-def _count(totals: Totals, contents: pa.Array, splits: list[str], redacted: Counter[str]) -> None:
-    totals.conversations += len(splits)
-    totals.messages += len(contents)
-    totals.text_bytes += pc.sum(pc.binary_length(contents)).as_py() or 0
-    totals.splits.update(splits)
-    totals.redacted.update(redacted)

@@ -17,6 +17,7 @@ from theta_ml.landing.arrow import arrow_reader, pseudonym_key
 from theta_ml.landing.database import connect, database_faults, query
 from theta_ml.landing.locks import landing_lock
 from theta_ml.landing.parquet import Totals, write_month
+from theta_ml.landing.quarantine import faults_of, rules, rules_digest
 from theta_ml.month import Month
 from theta_ml.privacy import redaction
 from theta_ml.privacy.recogniser import identity_of, load_recogniser
@@ -47,6 +48,8 @@ class SnapshotSpec:
     """Model that finds names which rules cannot; where empty, `THETA_RECOGNISER`, else none."""
     recogniser_identity: str = ""
     """Digest or commit of that model; filled in."""
+    rules: str = ""
+    """Digest of the quarantine rules in `expectations/`; filled in: edited rules set other conversations aside."""
 
     def __post_init__(self) -> None:
         if self.window_months < 0:
@@ -55,7 +58,7 @@ class SnapshotSpec:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Manifest of the frozen view."""
+    """Manifest of the frozen view. Conversations that were set aside are in its files, and in no count but theirs."""
 
     month: str
     watermark: str
@@ -69,7 +72,7 @@ class Snapshot:
     text_bytes: int
     """UTF-8 bytes of the messages, after redaction."""
     months: dict[str, dict[str, int]]
-    """For each month: conversations, messages, text_bytes, and conversations in train, validation and test."""
+    """For each month: conversations, messages, text_bytes, conversations in train, validation and test, quarantined."""
     redacted: dict[str, int]
     """Places replaced in the whole window, by type."""
     files: dict[str, str]
@@ -77,6 +80,8 @@ class Snapshot:
     query: str
     without: list[str] = field(default_factory=list)
     """Months before that were left out, because their data was blocked."""
+    quarantined: dict[str, int] = field(default_factory=dict)
+    """Conversations of `month` that break a rule, by rule; one may break several."""
 
 
 class _Range(NamedTuple):
@@ -84,11 +89,14 @@ class _Range(NamedTuple):
     end: datetime
 
 
-def read_months(path: Path, months: list[str] | None = None) -> "pa.Table":
-    """The snapshot's conversations, oldest month first, as `parquet.SCHEMA`; of `months` only, where given."""
+def read_months(path: Path, months: list[str] | None = None, quarantined: bool = False) -> "pa.Table":
+    """The snapshot's conversations, oldest month first, as `parquet.SCHEMA`; of `months` only, where given.
+
+    Those that break a rule (column `faults`) are left out, unless asked for.
+    """
     from theta_ml.landing.parquet import read
 
-    return read(path, months)
+    return read(path, months, quarantined)
 
 
 def resolve(spec: SnapshotSpec, inputs: Inputs, settings: Settings, run_id: str) -> SnapshotSpec:
@@ -97,7 +105,13 @@ def resolve(spec: SnapshotSpec, inputs: Inputs, settings: Settings, run_id: str)
     with database_faults(), connect(settings) as connection:
         connection.autocommit = True
         model = spec.recogniser or settings.recogniser or ""
-        spec = replace(spec, erasures=_erasures(connection), recogniser=model, recogniser_identity=identity_of(model))
+        spec = replace(
+            spec,
+            erasures=_erasures(connection),
+            recogniser=model,
+            recogniser_identity=identity_of(model),
+            rules=rules_digest(),
+        )
         if given:
             return replace(spec, watermark=given)
         watermark, without = _recorded(connection, run_id, spec.month) or _record(connection, run_id, spec)
@@ -108,7 +122,7 @@ def snapshot(spec: SnapshotSpec, inputs: Inputs, work: Work) -> Snapshot:
     """Writes `conversations-YYYY-MM.parquet` for each month of the window; an empty file where the month has none."""
     arguments = {"watermark": _parse(spec.watermark), **_range(spec)._asdict()}
     months: dict[str, Totals] = {}
-    recogniser = load_recogniser(spec.recogniser)
+    recogniser, row_rules = load_recogniser(spec.recogniser), rules()
     with database_faults(), connect(work.settings) as connection:
         connection.read_only = True
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -119,8 +133,11 @@ def snapshot(spec: SnapshotSpec, inputs: Inputs, work: Work) -> Snapshot:
         with arrow_reader(connection) as reader:
             done = 0
             for month, size in sorted(sizes.items()):
-                rows = reader.stream(query("snapshot"), arguments | _bounds(month))
-                months[month] = write_month(work.path, month, rows, key, recogniser)
+                span = arguments | _bounds(month)
+                faults = faults_of(connection, row_rules, span)
+                months[month] = write_month(
+                    work.path, month, reader.stream(query("snapshot"), span), key, faults, recogniser
+                )
                 done += size
                 work.events.progress(done, sum(sizes.values()), "conversations", month)
     return _manifest(spec, months, work.path)
@@ -142,6 +159,7 @@ def _manifest(spec: SnapshotSpec, months: dict[str, Totals], path: Path) -> Snap
         files={file.name: _sha256(file) for file in sorted(path.glob("*.parquet"))},
         query=query("snapshot").decode(),
         without=spec.without,
+        quarantined=dict(sorted(months[spec.month].faults.items())),
     )
 
 
@@ -203,4 +221,4 @@ def _parse(watermark: str) -> datetime:
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
-STAGE = Stage("snapshot", 200 + redaction.VERSION, SnapshotSpec, snapshot, resolve)
+STAGE = Stage("snapshot", 300 + redaction.VERSION, SnapshotSpec, snapshot, resolve)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from theta_ml.landing.parquet import Totals
 from theta_ml.store import DOCUMENT, Rewriting
 
 _COUNTED = ("conversations", "messages", "text_bytes")
@@ -91,22 +91,19 @@ def _sha256(path: Path) -> str:
 
 
 def _mend_counts(value: dict[str, Any], month: str, path: Path) -> None:
-    before, now = value["months"].get(month, {}), _counts(path)
+    totals = _totals(path)
+    before, now = value["months"].get(month, {}), totals.counts()
     for name in _COUNTED:
         value[name] += now[name] - before.get(name, now[name])
     if month == value["month"]:
         value["new_conversations"] = now["conversations"]
+        value["quarantined"] = dict(sorted(totals.faults.items()))
     value["months"][month] = now
 
 
-def _counts(path: Path) -> Counter[str]:
-    """As `landing.parquet.Totals.counts`."""
-    counts: Counter[str] = Counter(dict.fromkeys([*_COUNTED, "train", "validation", "test"], 0))
+def _totals(path: Path) -> Totals:
+    totals = Totals()
     with pq.ParquetFile(path) as file:
         for table in _groups(file):
-            contents = pc.struct_field(pc.list_flatten(table["messages"].combine_chunks()), "content")
-            counts["conversations"] += len(table)
-            counts["messages"] += len(contents)
-            counts["text_bytes"] += pc.sum(pc.binary_length(contents)).as_py() or 0
-            counts.update(table["split"].to_pylist())
-    return counts
+            totals.add(table)
+    return totals

@@ -4,7 +4,7 @@ The suites in `expectations/` judge features of exactly the run's month. A month
 error: the report says in plain words what is wrong.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from theta_ml.landing.snapshot import Snapshot
 from theta_ml.month import Month
@@ -28,6 +28,8 @@ class ValidationReport:
     passed: bool
     sentence: str
     checks: list[Check]
+    quarantined: dict[str, int] = field(default_factory=dict)
+    """Conversations of the month that are set aside, by the rule they break."""
 
 
 def resolve(spec: ValidateSpec, inputs: Inputs, settings: Settings, run_id: str) -> ValidateSpec:
@@ -56,7 +58,7 @@ def judge(spec: ValidateSpec, snapshot: Snapshot, batch: Batch, past: Past) -> V
     known = parameters(spec, snapshot, past)
     checks = [check for name in SUITES for check in run_suite(read_suite(name), frames[name], spec.month, known)]
     passed = all(check.passed for check in checks)
-    return ValidationReport(spec.month, passed, _sentence(spec.month, len(batch), checks), checks)
+    return ValidationReport(spec.month, passed, _sentence(spec.month, len(batch), checks), checks, snapshot.quarantined)
 
 
 def parameters(spec: ValidateSpec, snapshot: Snapshot, past: Past) -> Parameters:

@@ -1,0 +1,55 @@
+-- What can be told of a conversation without its text: a row a conversation of the span, nobody's words in it.
+SELECT
+    conversation_id,
+    source,
+    language,
+    topic,
+    rating,
+    occurred_at,
+    coalesce(turns, 0) AS turns,
+    coalesce(chars, 0) AS chars,
+    coalesce(has_words, 0) AS has_words,
+    coalesce(replies > 0, false)::int AS has_reply,
+    coalesce(first_user < coalesce(first_reply, first_user + 1), false)::int AS starts_with_user,
+    first_said_at,
+    seconds_a_turn,
+    lowest_feedback,
+    highest_feedback
+FROM (
+    SELECT conversation_id, source, language, topics[1] AS topic, rating, occurred_at
+    FROM conversations
+    WHERE occurred_at >= %(start)s
+      AND occurred_at < %(end)s
+      AND landed_at <= %(watermark)s
+      AND NOT EXISTS (
+          SELECT FROM erased_conversations AS erased WHERE erased.conversation_id = conversations.conversation_id
+      )
+) AS seen
+LEFT JOIN (
+    SELECT
+        conversation_id,
+        count(*) AS turns,
+        sum(char_length(content)) AS chars,
+        max((content ~ '[A-Za-z0-9]' OR octet_length(content) <> char_length(content))::int) AS has_words,
+        count(*) FILTER (WHERE role = 'assistant') AS replies,
+        min(position) FILTER (WHERE role = 'user') AS first_user,
+        min(position) FILTER (WHERE role = 'assistant') AS first_reply,
+        min(created_at) AS first_said_at,
+        -- the slope of time over position: below zero where the messages' times run backwards
+        regr_slope(date_part('epoch', created_at), position) AS seconds_a_turn
+    FROM messages
+    JOIN conversations USING (conversation_id)
+    WHERE occurred_at >= %(start)s
+      AND occurred_at < %(end)s
+      AND landed_at <= %(watermark)s
+    GROUP BY conversation_id
+) AS said USING (conversation_id)
+LEFT JOIN (
+    SELECT conversation_id, min(model_feedback.rating) AS lowest_feedback, max(model_feedback.rating) AS highest_feedback
+    FROM model_feedback
+    JOIN conversations USING (conversation_id)
+    WHERE occurred_at >= %(start)s
+      AND occurred_at < %(end)s
+      AND model_feedback.landed_at <= %(watermark)s
+    GROUP BY conversation_id
+) AS judged USING (conversation_id)
