@@ -36,7 +36,7 @@ class Batch:
 
 def load_batch(path: Path, month: str) -> Batch:
     """Features of one month. Raises FileNotFoundError where the snapshot has no such month."""
-    table = read_months(path, [month]).combine_chunks()
+    table = read_months(path, [month], quarantined=True).combine_chunks()
     messages, contents = _messages(table)
     return Batch(month, _conversations(table, messages, contents), messages)
 

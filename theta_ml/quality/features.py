@@ -1,101 +1,123 @@
-"""What drift compares: a few columns of each conversation, and the words that are used."""
+"""What drift compares: a few columns of each sampled conversation, and hashes of the words that it uses."""
 
-import re
-from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from theta_ml.landing.snapshot import read_months
-from theta_ml.quality.batch import Batch
+from theta_ml.quality.described import NONE, OTHER
+from theta_ml.quality.scan import Scan
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
+    import polars as pl
     from numpy.typing import NDArray
 
 NUMBERS = ["log_turns", "log_words", "log_user_chars", "log_reply_chars", "reply_share", "rating"]
 KINDS = ["source", "language", "topic", "rated", "time_of_day"]
-VOCABULARY = "vocabulary"
+WORDS = ["user_words", "reply_words", "last_words"]
+VOCABULARY, TEXT = "vocabulary", "text"
+HASHED_WORDS = 1024
+"""Dimensions of a conversation's words (feature hashing, Weinberger et al. 2009)."""
 
-_WORD = re.compile(r"[^\W\d_]{3,20}")
 _MOST_KINDS = 30
 _BANDS = ["night", "morning", "afternoon", "evening"]
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A month's conversations, or so many of them, drawn with a fixed seed."""
-
-    month: str
-    columns: "pd.DataFrame"
-    """NUMBERS (missing where there is none; lengths as log(1 + x): a few are very long) and KINDS (strings)."""
-    words: list[set[str]]
-    """The words of each conversation."""
-
-
-def sample(path: Path, batch: Batch, size: int, seed: int) -> Sample:
+def sampled(
+    scan: Scan, rows: "pl.DataFrame", drawn: "NDArray[np.bool_]", least: int
+) -> tuple["pl.DataFrame", dict[int, str]]:
+    """The sample's columns, and the names of the words that at least `least` of its conversations use."""
     import numpy as np
+    import polars as pl
 
-    rows = np.arange(len(batch))
-    if len(rows) > size:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, size, replace=False))
-    return Sample(batch.month, _columns(batch.conversations.iloc[rows]), _words(path, batch.month, rows))
-
-
-def _columns(conversations: "pd.DataFrame") -> "pd.DataFrame":
-    import numpy as np
-    import pandas as pd
-
-    band = conversations["occurred_at"].dt.hour.to_numpy() // 6
-    return pd.DataFrame(
-        {
-            "log_turns": np.log1p(conversations["turns"]),
-            "log_words": np.log1p(conversations["words"]),
-            "log_user_chars": np.log1p(conversations["user_chars"]),
-            "log_reply_chars": np.log1p(conversations["reply_chars"]),
-            "reply_share": conversations["reply_share"],
-            "rating": conversations["rating"],
-            "source": conversations["source"],
-            "language": conversations["language"].fillna("(none)"),
-            "topic": conversations["topic"].fillna("(none)"),
-            "rated": np.where(conversations["rating"].notna(), "yes", "no"),
-            "time_of_day": np.asarray(_BANDS, dtype=object)[band],
-        }
-    ).reset_index(drop=True)
-
-
-def _words(path: Path, month: str, rows: "NDArray[np.int64]") -> list[set[str]]:
-    messages = read_months(path, [month])["messages"].take(rows).to_pylist()
-    return [{word for m in conversation for word in _WORD.findall(m["content"].lower())} for conversation in messages]
-
-
-def merge_rare(reference: "pd.Series[str]", current: "pd.Series[str]") -> tuple["pd.Series[str]", "pd.Series[str]"]:
-    """Both with all but the most frequent kinds called `(other)`: hundreds of topics would be all noise."""
-    import pandas as pd
-
-    common = set(pd.concat([reference, current]).value_counts().index[:_MOST_KINDS])
-    return reference.where(reference.isin(common), "(other)"), current.where(current.isin(common), "(other)")
-
-
-def vocabulary(reference: list[set[str]], current: list[set[str]], size: int, least: int) -> list[str]:
-    """The `size` words that most conversations of the two months use, `least` at the least: no one's own words."""
-    months = [Counter(word for words in month for word in words) for month in (reference, current)]
-    # by the share of a month's conversations, so that the larger month does not choose alone
-    share = {
-        word: sum(
-            month[word] / max(1, count) for month, count in zip(months, (len(reference), len(current)), strict=True)
-        )
-        for word in months[0].keys() | months[1].keys()
-        if months[0][word] + months[1][word] >= least
-    }
-    return sorted(share, key=lambda word: (-share[word], word))[:size]
-
-
-def word_counts(conversations: list[set[str]], words: list[str]) -> "NDArray[np.float64]":
-    """(conversations, words): 1 where the conversation uses the word."""
-    import numpy as np
-
-    return np.array([[word in used for word in words] for used in conversations], dtype="float64").reshape(
-        -1, len(words)
+    columns = _columns(rows.filter(pl.Series(drawn)))
+    place = np.cumsum(drawn) - 1
+    words = scan.words.with_columns(row=pl.Series(place)[scan.words["conversation"]])
+    last = scan.last_words.with_columns(row=pl.Series(place)[scan.last_words["conversation"]])
+    sides = {"user_words": words.filter(pl.col("role") == "user"), "reply_words": words.filter(pl.col("role") != "user")}
+    columns = columns.with_columns(
+        _lists(table, name, len(columns)) for name, table in {**sides, "last_words": last}.items()
     )
+    users = words.unique(["row", "word"])["word"].value_counts()
+    named = users.filter(pl.col("count") >= least)["word"]
+    return columns, {code: scan.names[code] for code in sorted(named)}
+
+
+def _lists(table: "pl.DataFrame", name: str, rows: int) -> "pl.Series":
+    """(rows,) of the words in each."""
+    import polars as pl
+
+    lists = table.group_by("row", maintain_order=True).agg(pl.col("word"))
+    every = pl.DataFrame({"row": pl.int_range(rows, eager=True)}).join(lists, on="row", how="left", maintain_order="left")
+    return every["word"].fill_null(pl.lit([], dtype=pl.List(pl.UInt32))).cast(pl.List(pl.UInt32)).alias(name)
+
+
+def _columns(rows: "pl.DataFrame") -> "pl.DataFrame":
+    """NUMBERS (missing where there is none; lengths as log(1 + x): a few are very long) and KINDS."""
+    import polars as pl
+
+    band = pl.col("occurred_at").dt.hour() // 6
+    return rows.select(
+        *(pl.col(name).cast(pl.Float64).log1p().alias(f"log_{name}") for name in ("turns", "words", "user_chars")),
+        pl.col("reply_chars").cast(pl.Float64).log1p().alias("log_reply_chars"),
+        pl.col("reply_share", "rating").cast(pl.Float64),
+        pl.col("source", "language", "topic").fill_null(NONE),
+        rated=pl.when(pl.col("rating").is_null()).then(pl.lit("no")).otherwise(pl.lit("yes")),
+        time_of_day=band.replace_strict(dict(enumerate(_BANDS)), return_dtype=pl.String),
+    )
+
+
+def merge_rare(kinds: "pl.Series") -> "pl.Series":
+    """All but the most frequent kinds called `(other)`: hundreds of topics would be all noise."""
+    import polars as pl
+
+    counts = sorted(kinds.value_counts().iter_rows(), key=lambda pair: (-pair[1], pair[0]))
+    common = [name for name, _ in counts[:_MOST_KINDS]]
+    return kinds.zip_with(kinds.is_in(common), pl.Series([OTHER]))
+
+
+def spoken(samples: list["pl.DataFrame"]) -> "pl.DataFrame":
+    """row, word: what each conversation of the samples, numbered through, says; each word once."""
+    import polars as pl
+
+    both = pl.concat([sample.select("user_words", "reply_words") for sample in samples])
+    lists = both.select(pl.concat_list("user_words", "reply_words").list.unique().alias("word")).with_row_index("row")
+    return lists.explode("word").drop_nulls("word")
+
+
+def vocabulary(words: "pl.DataFrame", reference: int, current: int, size: int, least: int) -> list[int]:
+    """The `size` words that most conversations of the two months use, `least` at the least; the first `reference` rows
+    are the one month's. By their shares in both months, so that the larger month does not choose alone."""
+    import polars as pl
+
+    ours = pl.col("row") < reference
+    counts = words.group_by("word").agg(
+        users=pl.len(), share=ours.sum() / max(1, reference) + (~ours).sum() / max(1, current)
+    )
+    common = counts.filter(pl.col("users") >= least).sort(["share", "word"], descending=[True, False])
+    return common["word"].head(size).to_list()
+
+
+def uses(words: "pl.DataFrame", rows: int, chosen: list[int]) -> "NDArray[np.float64]":
+    """(rows, chosen): 1 where the conversation uses the word."""
+    import numpy as np
+    import polars as pl
+
+    place = pl.DataFrame({"word": pl.Series(chosen, dtype=pl.UInt32), "place": np.arange(len(chosen))})
+    found = words.join(place, on="word")
+    table = np.zeros((rows, len(chosen)))
+    table[found["row"].to_numpy(), found["place"].to_numpy()] = 1
+    return table
+
+
+def weighed(words: "pl.DataFrame", rows: int) -> "NDArray[np.float32]":
+    """(rows, HASHED_WORDS): signed hashes of the words, weighed by how few conversations use them (inverse document
+    frequency), each row of length 1 or 0."""
+    import numpy as np
+
+    codes, row = words["word"].to_numpy(), words["row"].to_numpy()
+    place = codes % HASHED_WORDS
+    sign = np.where((codes >> 16) & 1, 1.0, -1.0).astype(np.float32)
+    users = np.bincount(place, minlength=HASHED_WORDS)
+    weight = np.log((1 + rows) / (1 + users)).astype(np.float32) + 1
+    table = np.zeros((rows, HASHED_WORDS), np.float32)
+    np.add.at(table, (row, place), sign * weight[place])
+    return table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-9)
