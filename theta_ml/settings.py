@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     """A token-classification model (folder or hub id) that finds the names and addresses which rules cannot."""
     benchmarks: Path | None = None
     """Folder of the benchmarks that models are measured with: what holds one of their items is not learned from."""
+    run_generated_code: bool = False
+    """The benchmark HumanEval runs programs that a model wrote, each shut in by itself (Linux namespaces, an empty
+    root, no network, no privileges); where that cannot be had, it is left out all the same."""
     recipes: Path | None = None
     """Folder of a team's own recipes; default `$THETA_HOME/recipes`."""
 
@@ -93,10 +96,16 @@ class Settings(BaseSettings):
     """A person must say yes before a candidate is promoted, in every run that does not say otherwise."""
     approval_hours: float = Field(default=72, gt=0)
     """How long that person is waited for; then the answer is no."""
+    monitor_conversations: int = Field(default=1000, ge=1)
+    """So many new conversations of the running month are enough to retrain before it is over."""
+    monitor_days: float = Field(default=7, ge=0)
+    """For so long after a retraining began, the monitor asks for no other."""
     experiment: str = "theta"
     """MLflow experiment that holds one run for each retraining."""
     registered_model: str = "theta"
     """MLflow registered model whose alias `champion` is in production."""
+    keep_versions: int = Field(default=10, ge=1)
+    """Newest versions that are kept with their files, beside the champion and the one before it."""
 
     @classmethod
     def settings_customise_sources(
