@@ -31,12 +31,10 @@ class Events:
         """How far the stage is, for example 120 of 400 steps; `note` says what else matters, such as the loss."""
         self._emit("progress", done=done, total=total, unit=unit, note=note)
 
-    def mail(self, message: dict[str, Any], can_wait: bool = False) -> None:
-        """A message for the engineers, to be sent by whoever listens (see `mail.message.Message`).
-
-        One that can wait stays in the outbox where it cannot leave now; the run's stage `notify` sends it.
-        """
-        self._emit("mail", mail=message, can_wait=can_wait)
+    def mail(self, message: dict[str, Any]) -> None:
+        """A message of the outbox (see `mail.message.Message`), to be carried by whoever listens; where it cannot
+        leave now it waits there."""
+        self._emit("mail", mail=message)
 
     def result(self, uri: str, key: str, cached: bool) -> None:
         self._emit("result", uri=uri, key=key, cached=cached)

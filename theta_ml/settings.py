@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     run_generated_code: bool = False
     """The benchmark HumanEval runs programs that a model wrote, each shut in by itself (Linux namespaces, an empty
     root, no network, no privileges); where that cannot be had, it is left out all the same."""
+    gate: Path | None = None
+    """A team's own limits of the gate, some or all, as YAML; the others, and what each is for, are in
+    theta_ml/evaluation/thresholds.py."""
     recipes: Path | None = None
     """Folder of a team's own recipes; default `$THETA_HOME/recipes`."""
 
@@ -89,6 +92,12 @@ class Settings(BaseSettings):
     mail_from: str = "theta@localhost"
     mail_to: str = "engineers@localhost"
     """Who gets the mails; several addresses are separated by commas."""
+    mail_promoted: bool = False
+    """Send a mail for each new champion, too."""
+    overdue_days: int = Field(default=3, ge=1, le=28)
+    """On this day of the next month a month that the schedule has not decided is told of."""
+    outage_minutes: float = Field(default=15, gt=0)
+    """After so long without a working Airflow the supervisor sends a mail by itself."""
 
     schedule_from: str | None = Field(default=None, pattern=r"^\d{4}-(0[1-9]|1[0-2])$")
     """First month (YYYY-MM) that the monthly schedule trains by itself; `theta up` sets the month it first ran in."""

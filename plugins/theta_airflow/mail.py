@@ -1,49 +1,119 @@
-"""Mail through Airflow's SMTP provider: what `theta_ml.notify` says, carried by the connection `smtp_default`."""
+"""Mail through Airflow's SMTP provider: what waits in Theta's outbox, carried by the connection `smtp_default`.
+
+Nothing here waits long or fails a task: a server that is away is given up on within seconds, the outbox keeps the mail,
+and the DAG `theta_watch` tries again.
+"""
 
 import base64
+import logging
 from email.message import EmailMessage
 from typing import Any
 
-from airflow.providers.postgres.hooks.postgres import PostgresHook
 from airflow.providers.smtp.hooks.smtp import SmtpHook
 
-DATABASE = "theta_db"
+from theta_ml.landing.database import connect, database_faults
+from theta_ml.mail.message import Message
+from theta_ml.mail.outbox import Claim, claim, mark_failed, mark_sent
+from theta_ml.settings import Settings, SettingsError, load_settings
+from theta_ml.stage import StageRetry
+
+log = logging.getLogger(__name__)
+
+AWAY_SECONDS = 10
+"""After so long a server that does not greet is away."""
+ANSWER_SECONDS = 60
+"""That it has for each answer then: many look into a mail before they take it, and one given up on comes twice."""
 
 
 class MessageHook(SmtpHook):
     """The provider's hook, for whole messages: its own `send_email_smtp` has no plain-text part and no Message-ID."""
 
-    def send_message(self, message: EmailMessage) -> None:
-        """Raises SMTPException where the server refuses; the task's retry tries again."""
+    @property
+    def timeout(self) -> int:
+        return min(int(super().timeout), AWAY_SECONDS)
+
+    @property
+    def smtp_retry_limit(self) -> int:
+        return 0  # the outbox tries again
+
+    def send_message(self, message: EmailMessage) -> dict[str, Any]:
+        """Addressees that the server refused where it took others. Raises SMTPException where it took none."""
         client: Any = self._smtp_client  # the provider opened it
-        client.send_message(message)
+        client.sock.settimeout(ANSWER_SECONDS)
+        refused: dict[str, Any] = client.send_message(message)
+        return refused
 
 
-def send(mail: dict[str, Any]) -> None:
-    """Sends one message of the outbox, then marks it sent: at most a repeat with the same Message-ID, never a loss."""
+def send(message: Message) -> dict[str, Any]:
+    """Hands one message to the server; returns the addressees refused. Raises what smtplib and the provider raise."""
     hook = MessageHook()
     with hook:
-        hook.send_message(compose(mail, hook.from_email))
-    PostgresHook(DATABASE).run(
-        "UPDATE outbox SET sent_at = clock_timestamp() WHERE message_id = %s AND sent_at IS NULL",
-        parameters=(mail["message_id"],),
-    )
+        return hook.send_message(compose(message, hook.from_email))
 
 
-def compose(mail: dict[str, Any], sender: str | None) -> EmailMessage:
-    """Text, HTML and its pictures of a `theta_ml.mail.message.Message`, ready to go."""
+def deliver(message_id: str) -> str:
+    """Carries this mail, unless another does; says what became of it. Never raises for a server that is away."""
+    try:
+        settings = load_settings()
+        with database_faults(), connect(settings) as connection:
+            claimed = claim(connection, message_id)
+        if claimed is None:
+            return f"mail {message_id}: it has left, or somebody else carries it"
+        error = _carry(settings, claimed)
+    except (StageRetry, SettingsError) as fault:
+        return f"mail {message_id} waits: {fault}"
+    return f"mail waits in the outbox ({error}): {claimed.message.subject}" if error else _sent(claimed)
+
+
+def post_waiting() -> int:
+    """Carries whatever is due, each once; how many left. Raises StageRetry where Postgres is away."""
+    settings, left = load_settings(), 0
+    while True:
+        with database_faults(), connect(settings) as connection:
+            claimed = claim(connection)
+        if claimed is None:
+            return left
+        error = _carry(settings, claimed)
+        if error:
+            log.warning("mail waits in the outbox (%s): %s", error, claimed.message.subject)
+        else:
+            left += 1
+            log.info("%s", _sent(claimed))
+
+
+def _carry(settings: Settings, claimed: Claim) -> str | None:
+    """Sends, and writes down what came of it: why it did not leave, or None."""
+    try:
+        refused = send(claimed.message)
+    except Exception as error:  # noqa: BLE001  whatever it was, the outbox says so, and the mail is tried again
+        reason = " ".join(str(error).split()) or type(error).__name__
+        with database_faults(), connect(settings) as connection:
+            mark_failed(connection, claimed, reason)
+        return reason
+    with database_faults(), connect(settings) as connection:
+        mark_sent(connection, claimed, f"refused: {', '.join(refused)}" if refused else None)
+    return None
+
+
+def _sent(claimed: Claim) -> str:
+    return f"mail sent: {claimed.message.subject}"
+
+
+def compose(mail: Message, sender: str | None = None) -> EmailMessage:
+    """Text, HTML and its pictures, ready to go; `sender` is the connection's own, where it has one."""
     message = EmailMessage()
-    message["Subject"] = mail["subject"]
-    message["From"] = sender or mail["sender"]
-    message["To"] = mail["to"]
-    message["Message-ID"] = mail["message_id"]
-    if mail.get("references"):
-        message["References"] = mail["references"]
-    message.set_content(mail["text"])
-    message.add_alternative(mail["html"], subtype="html")
+    message["Subject"] = mail.subject
+    message["From"] = sender or mail.sender
+    message["To"] = mail.to
+    message["Message-ID"] = mail.message_id
+    if mail.references:
+        message["In-Reply-To"] = mail.references
+        message["References"] = mail.references
+    message.set_content(mail.text)
+    message.add_alternative(mail.html, subtype="html")
     page = message.get_body(("html",))
     assert page is not None
-    for name, png in mail.get("images", {}).items():
+    for name, png in mail.images.items():
         page.add_related(
             base64.b64decode(png), "image", "png", cid=f"<{name}>", disposition="inline", filename=f"{name}.png"
         )

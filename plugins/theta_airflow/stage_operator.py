@@ -8,7 +8,7 @@ from airflow.sdk import BaseOperator, Context, TaskInstanceState
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from theta_airflow.child import StageProcess
-from theta_airflow.mail import send
+from theta_airflow.mail import deliver
 from theta_airflow.month import month_of_run
 from theta_ml.cli.stage import EXIT_CONFIG, EXIT_FAILED, EXIT_SKIPPED
 
@@ -114,25 +114,13 @@ class StageOperator(BaseOperator):
     def _show(self, event: dict[str, Any]) -> None:
         kind = event["event"]
         if kind == "mail":
-            self._send(event["mail"], event["can_wait"])
+            self.log.info("%s", deliver(event["mail"]["message_id"]))
         elif kind == "progress":
             self._show_progress(event)
         elif kind in ("log", "output"):
             self.log.info("%s", event["message"])
         elif kind == "error":
             self.log.error("%s", event["message"])
-
-    def _send(self, mail: dict[str, Any], can_wait: bool) -> None:
-        try:
-            send(mail)
-        except Exception:
-            if not can_wait:
-                raise
-            self.log.exception(
-                "mail not sent: %s; it waits in the outbox, and the task `notify` sends it", mail["subject"]
-            )
-            return
-        self.log.info("mail sent: %s", mail["subject"])
 
     def _show_progress(self, event: dict[str, Any]) -> None:
         now = time.monotonic()

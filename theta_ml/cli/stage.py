@@ -42,6 +42,7 @@ STAGES = {
     "decide": ("theta_ml.registry.decide", "Put the numbers through the gate and register the candidate."),
     "promote": ("theta_ml.registry.promote", "Make the candidate champion."),
     "decline": ("theta_ml.registry.decline", "Record that a person, or nobody in time, said no to a yes of the gate."),
+    "ask": ("theta_ml.notify.ask", "Tell the engineers that an approval is wanted."),
     "notify": ("theta_ml.notify.notify", "Write to the engineers where an outcome needs them."),
     "monitor": ("theta_ml.watch.monitor", "Is it time to retrain before the month is over?"),
     "retain": ("theta_ml.registry.retain", "Remove old versions, with their files."),

@@ -1,7 +1,6 @@
 """What a mail is: two bodies, pictures, and the headers that put it in its place. Never a word of a conversation."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
@@ -23,7 +22,7 @@ class Message:
     message_id: str
     """With its angle brackets. The same for the same event, so that a mail sent twice is seen once."""
     references: str
-    """A Message-ID that all mails about a run share, so that they make one thread."""
+    """A Message-ID that all mails about a month share, so that they make one thread."""
     images: dict[str, str] = field(default_factory=dict)
     """Content-ID → a PNG in base64, which the HTML shows as `cid:…`."""
 
@@ -39,9 +38,9 @@ def message_id(sender: str, *event: str) -> str:
     return f"<theta.{_digest(*event)}@{_domain(sender)}>"
 
 
-def thread(sender: str, run_id: str) -> str:
-    """The Message-ID, of no mail itself, that every mail about the run refers to."""
-    return f"<theta.run.{_digest(run_id)}@{_domain(sender)}>"
+def thread(sender: str, month: str) -> str:
+    """The Message-ID, of no mail itself, that every mail about the month refers to."""
+    return f"<theta.month.{month}@{_domain(sender)}>"
 
 
 def airflow_run(airflow: str, run_id: str, task: str | None = None, number: int | None = None) -> str:
@@ -52,23 +51,15 @@ def airflow_run(airflow: str, run_id: str, task: str | None = None, number: int 
     return f"{page}/tasks/{quote(task, safe='')}{'' if number is None else f'/mapped/{number}'}"
 
 
-def templates(package: str, **filters: Callable[..., str]) -> Environment:
+def templates(package: str) -> Environment:
     """The templates of a package's folder `templates`; what they show is escaped where it becomes HTML."""
-    environment = Environment(
+    return Environment(
         loader=PackageLoader(package),
         autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update({"number": _number, **filters})
-    return environment
-
-
-def _number(value: float | str | None) -> str:
-    if value is None:
-        return "missing"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _domain(sender: str) -> str:

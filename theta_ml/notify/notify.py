@@ -1,19 +1,22 @@
-"""Stage `notify`: one mail where a person is needed, none where not."""
+"""Stage `notify`: one mail where a person is needed, none where not.
 
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+What it says of the decision is the ledger's word, which may be another than the gate's: `promote` judges again where
+the champion changed meanwhile, and a person may have said no.
+"""
 
-from theta_ml.evaluation.verdict import Verdict
-from theta_ml.mail.message import Link, airflow_run
-from theta_ml.mail.outbox import enqueue, unsent, waiting
-from theta_ml.notify.message import Letter, compose
+from dataclasses import asdict, dataclass
+
+from theta_ml.mail.letter import Letter, compose
+from theta_ml.mail.message import Message
+from theta_ml.mail.outbox import Kind, enqueue, is_waiting, withdraw
+from theta_ml.notify import failure
+from theta_ml.notify.failure import FailedTask, failed_tasks
+from theta_ml.notify.outcome import Outcome, letter_of
 from theta_ml.registry.ledger import (
-    ACTOR,
     CROWNING,
-    Entry,
     append,
+    champion_of,
     decision_of,
-    last_crowning,
     lock_champion,
     open_ledger,
 )
@@ -21,10 +24,7 @@ from theta_ml.stage import Inputs, Stage, StageFailed, StageSkipped, Work
 from theta_ml.tracking import end_run
 
 NOTHING = "nothing that needs a person"
-_SILENT = {
-    **dict.fromkeys(CROWNING, NOTHING),
-    "evaluated": f"a backfilled month is measured for the record; {NOTHING}",
-}
+OLDER = f"a backfilled month is measured for the record; {NOTHING}"
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,6 @@ class NotifySpec:
 
 
 @dataclass(frozen=True)
-class FailedTask:
-    """A task, or the instance of it that belongs to one of the run's candidates."""
-
-    task: str
-    number: int | None
-    recipe: str
-
-    def __str__(self) -> str:
-        return f"{self.task} of {self.recipe}" if self.recipe else self.task
-
-
-@dataclass(frozen=True)
 class Notice:
     """The mail about a run."""
 
@@ -58,119 +46,89 @@ class Notice:
     message_id: str
     to: str
     sent_before: bool
+    """It, or another mail about the same outcome, has left already."""
 
 
 def notify(spec: NotifySpec, inputs: Inputs, work: Work) -> Notice:
     failed = failed_tasks(spec.failed, spec.recipes)
-    verdict = inputs.optional("decide", Verdict)
-    if failed and verdict and all(task.recipe for task in failed):
-        letter = _fewer(failed, verdict, work)
-    elif failed:
-        letter = _failure(spec, failed, verdict, work)
-    elif verdict is None:
+    outcome = _outcome(inputs, work)
+    if failed and not (outcome and all(task.recipe for task in failed)):
+        return _tell_failure(spec, failed, outcome, work)
+    if outcome is None:
         raise StageFailed(
             "there is neither a verdict nor a failed task to write about; pass --input or --set failed=TASK"
         )
-    elif verdict.decision in _SILENT:
-        _send_what_waits(work)
-        raise StageSkipped(f"{verdict.decision}: {_SILENT[verdict.decision]}")
-    else:
-        letter = _no(verdict, work)
-    return _post(letter, work)
+    if failed:
+        return _tell_fewer(failed, outcome, inputs, work)
+    if reason := _needs_nobody(outcome, work):
+        _withdraw(work)
+        raise StageSkipped(f"{outcome.verdict.decision}: {reason}")
+    return post(letter_of(outcome, inputs, work.settings, work.run_id), "outcome", work)
 
 
-def failed_tasks(failed: str, recipes: str) -> list[FailedTask]:
-    """What `NotifySpec` says, taken apart."""
-    names = recipes.split(",")
-    found = []
-    for text in filter(None, map(str.strip, failed.split(","))):
-        task, _, number = text.removesuffix("]").partition("[")
-        if number:
-            found.append(FailedTask(task, int(number), dict(enumerate(names)).get(int(number), "")))
-        else:
-            found.append(FailedTask(task, None, ""))
-    return found
-
-
-def _send_what_waits(work: Work) -> None:
-    """The run's mails that have not left; those of a training may have met a mail server that was away."""
-    with open_ledger(work.settings) as connection:
-        left = waiting(connection, work.run_id)
-    for message in left:
-        work.events.mail(asdict(message))
-
-
-def _post(letter: Letter, work: Work) -> Notice:
-    settings = work.settings
-    message = compose(letter, settings.mail_from, settings.mail_to)
-    with open_ledger(settings) as connection:
-        enqueue(connection, work.run_id, message)
-        left = unsent(connection, message.message_id)
-    _send_what_waits(work)
-    if left is None:
-        work.events.log(f"{message.message_id} has left before")
-    if letter.decision == "failed" and settings.mlflow_tracking_uri:
-        end_run(settings, work.run_id, "FAILED")  # after the mail: it must leave even where MLflow is what failed
-    return Notice(letter.month, letter.decision, message.message_id, message.to, left is None)
-
-
-def _no(verdict: Verdict, work: Work) -> Letter:
-    links = [Link("The run in Airflow", airflow_run(work.settings.airflow, work.run_id))]
-    if verdict.comparison_url:
-        title = "Candidate and champion in MLflow" if verdict.champion_mlflow_run_id else "The run in MLflow"
-        links.append(Link(title, verdict.comparison_url))
-    if verdict.candidates_url:
-        links.append(Link("The candidates in MLflow", verdict.candidates_url))
-    champion = verdict.champion_before
-    return Letter(verdict.month, verdict.decision, verdict.sentence, work.run_id, champion, verdict.checks, links)
-
-
-def _fewer(failed: list[FailedTask], verdict: Verdict, work: Work) -> Letter:
-    """The run decided, on fewer candidates than it was asked for."""
-    tasks = ", ".join(map(str, failed))
-    letter = _no(verdict, work)
-    sentence = f"{letter.sentence} Not all candidates were there to choose from: {tasks} failed; the log says why."
-    champion = verdict.candidate_version if verdict.decision in CROWNING else letter.champion
-    return replace(letter, sentence=sentence, champion=champion, links=[*_task_links(failed, work), *letter.links])
-
-
-def _failure(spec: NotifySpec, failed: list[FailedTask], verdict: Verdict | None, work: Work) -> Letter:
-    """Also writes the ledger's row, unless the run has decided all the same."""
-    tasks = ", ".join(map(str, failed))
-    sentence = f"Failed: the run of {spec.month} stopped in {tasks}; the task's log says why."
-    champion = _record(spec.month, sentence, list(map(str, failed)), work)
-    links = [*_task_links(failed, work), Link("The run in Airflow", airflow_run(work.settings.airflow, work.run_id))]
-    return Letter(spec.month, "failed", sentence, work.run_id, champion, verdict.checks if verdict else [], links)
-
-
-def _task_links(failed: list[FailedTask], work: Work) -> list[Link]:
-    page = partial(airflow_run, work.settings.airflow, work.run_id)
-    return [Link(f"{task} in Airflow", page(task.task, task.number)) for task in failed]
-
-
-def _record(month: str, sentence: str, failed: list[str], work: Work) -> int | None:
-    """The champion that stands."""
+def _outcome(inputs: Inputs, work: Work) -> Outcome | None:
     with open_ledger(work.settings) as ledger:
+        entry = decision_of(ledger, work.run_id)
+    return Outcome.of(entry, inputs)
+
+
+def _needs_nobody(outcome: Outcome, work: Work) -> str:
+    if outcome.verdict.decision == "evaluated":
+        return OLDER
+    return NOTHING if outcome.verdict.decision in CROWNING and not work.settings.mail_promoted else ""
+
+
+def _withdraw(work: Work) -> None:
+    """A mail that asks for an approval and has not left is out of date: the answer is there."""
+    with open_ledger(work.settings) as connection:
+        withdraw(connection, work.run_id, "outcome")
+
+
+def _tell_fewer(failed: list[FailedTask], outcome: Outcome, inputs: Inputs, work: Work) -> Notice:
+    """The run decided, on fewer candidates than it was asked for."""
+    verdict, settings = outcome.verdict, work.settings
+    sentence = (
+        f"{verdict.sentence} Not all candidates were there to choose from: {failure.named(failed)} failed; "
+        "the log says why."
+    )
+    links = failure.task_links(failed, settings, work.run_id)
+    letter = letter_of(outcome, inputs, settings, work.run_id, sentence=sentence, links=links)
+    return post(letter, "failed" if _needs_nobody(outcome, work) else "outcome", work)
+
+
+def _tell_failure(spec: NotifySpec, failed: list[FailedTask], outcome: Outcome | None, work: Work) -> Notice:
+    """Also writes the ledger's row, unless the run has decided all the same; row and mail are there together."""
+    settings, run_id = work.settings, work.run_id
+    with open_ledger(settings) as ledger:
         lock_champion(ledger)
-        newest = last_crowning(ledger)
-        champion = newest.champion_after if newest else None
-        if decision_of(ledger, work.run_id):
-            return champion
-        append(
-            ledger,
-            Entry(
-                run_id=work.run_id,
-                month=month,
-                decision="failed",
-                sentence=sentence,
-                candidate_version=None,
-                champion_before=champion,
-                champion_after=champion,
-                actor=ACTOR,
-                numbers={"failed": failed},
-            ),
-        )
-    return champion
+        champion = champion_of(ledger)
+        letter = failure.failure_letter(spec.month, failed, outcome, champion, settings, run_id)
+        message = compose(letter, settings, run_id, "failed")
+        if decision_of(ledger, run_id) is None:
+            append(ledger, failure.entry(spec.month, failed, champion, run_id))
+        enqueue(ledger, message, run_id=run_id, month=spec.month, kind="failed")
+        left = not is_waiting(ledger, message.message_id)
+    notice = _hand_on(letter, message, left, work)
+    if settings.mlflow_tracking_uri:
+        end_run(settings, run_id, "FAILED")  # after the mail: it must leave even where MLflow is what failed
+    return notice
 
 
-STAGE = Stage(name="notify", version=1, spec=NotifySpec, function=notify, effects=True)
+def post(letter: Letter, kind: Kind, work: Work) -> Notice:
+    """Queues the mail, at most one of its kind a run, and hands it to whoever carries mails."""
+    message = compose(letter, work.settings, work.run_id, kind)
+    with open_ledger(work.settings) as connection:
+        enqueue(connection, message, run_id=work.run_id, month=letter.month, kind=kind)
+        left = not is_waiting(connection, message.message_id)
+    return _hand_on(letter, message, left, work)
+
+
+def _hand_on(letter: Letter, message: Message, left: bool, work: Work) -> Notice:
+    if left:
+        work.events.log(f"a mail about this run has left before: {message.message_id}")
+    else:
+        work.events.mail(asdict(message))
+    return Notice(letter.month, letter.outcome, message.message_id, message.to, left)
+
+
+STAGE = Stage(name="notify", version=2, spec=NotifySpec, function=notify, effects=True)

@@ -54,7 +54,7 @@ def compose(news: News, subject: Subject, settings: Settings) -> Message:
         sender=sender,
         to=settings.mail_to,
         message_id=message_id(sender, subject.run_id, subject.model_key, news.event),
-        references=thread(sender, subject.run_id),
+        references=thread(sender, subject.month),
         images={LOSSES: picture} if picture else {},
     )
 

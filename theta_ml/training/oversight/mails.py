@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from theta_ml.events import Events
 from theta_ml.landing.database import connect, database_faults
-from theta_ml.mail.outbox import enqueue, unsent
+from theta_ml.mail.outbox import enqueue, is_waiting
 from theta_ml.settings import Settings
 from theta_ml.training.oversight.courier import Courier
 from theta_ml.training.oversight.course import Course, Subject
@@ -31,10 +31,10 @@ def postman(subject: Subject, settings: Settings, events: Events) -> Courier[New
         for news in waiting:
             message = compose(news, subject, settings)
             with database_faults(), connect(settings) as connection:
-                enqueue(connection, subject.run_id, message)
-                left = unsent(connection, message.message_id)
-            if left:
-                events.mail(asdict(left), can_wait=True)
+                enqueue(connection, message, run_id=subject.run_id, month=subject.month, kind="progress")
+                waits = is_waiting(connection, message.message_id)
+            if waits:
+                events.mail(asdict(message))
 
     return Courier("mails", send, events.log)
 
