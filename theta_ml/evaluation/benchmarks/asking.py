@@ -27,6 +27,8 @@ from theta_ml.model.loading import context_length, load
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of each prompt that is cut; `Answers` counts them
 
 BATCH_TOKENS = 8192
+UNLIMITED = 1 << 62
+"""For the tokenizer, which would warn of texts that are measured and never read."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Model(HFLM):
             pretrained=model,
             backend="causal",
             tokenizer=transformers.AutoTokenizer.from_pretrained(
-                model_dir, local_files_only=True, trust_remote_code=False
+                model_dir, local_files_only=True, trust_remote_code=False, model_max_length=UNLIMITED
             ),
             max_length=context,
             batch_size=max(BATCH_TOKENS // context, 1),

@@ -25,6 +25,7 @@ from theta_ml.evaluation.benchmarks.measure import Exam, measure, names_of, prep
 from theta_ml.evaluation.benchmarks.report import BenchmarkReport
 from theta_ml.evaluation.benchmarks.sandbox import why_no_sandbox
 from theta_ml.evaluation.benchmarks.tasks import BENCHMARKS
+from theta_ml.events import Events
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, Stage, StageFailed, StageSkipped, Work
 from theta_ml.store import ArtifactMissing, Store
@@ -88,15 +89,26 @@ def benchmark(spec: BenchmarkSpec, inputs: Inputs, work: Work) -> BenchmarkRepor
     models = {"candidate": inputs.path("train") / "model"}
     if spec.champion:
         models["champion"] = _champion_model(spec.champion, work.store)
+    return examine(spec, models, work.events, work.path / SCORES)
+
+
+def examine(
+    spec: BenchmarkSpec, models: dict[str, Path], events: Events, scores: Path | None = None
+) -> BenchmarkReport:
+    """`models`: the candidate's folder, and the champion's where there is one; `spec` is filled in (`resolve`).
+
+    The score of each item is written to `scores`. Raises StageSkipped where nothing can be asked.
+    """
     exams, skipped = prepare(spec.only, Path(spec.folder), spec.limit, spec.seed, spec.no_sandbox)
     for name, why in skipped.items():
-        work.events.log(f"{name} is left out: {why}")
+        events.log(f"{name} is left out: {why}")
     if not exams:
         raise StageSkipped("; ".join(f"{name}: {why}" for name, why in skipped.items()))
-    work.events.log(", ".join(f"{len(exam.asked)} items of {exam.benchmark.name}" for exam in exams))
-    ours, *others = measure(exams, models, lambda done, total, who: work.events.progress(done, total, "answers", who))
+    events.log(", ".join(f"{len(exam.asked)} items of {exam.benchmark.name}" for exam in exams))
+    ours, *others = measure(exams, models, lambda done, total, who: events.progress(done, total, "answers", who))
     theirs = others[0] if others else {}
-    _write_scores(work.path / SCORES, exams, ours, theirs)
+    if scores:
+        _write_scores(scores, exams, ours, theirs)
     version = spec.champion.version if spec.champion else None
     results = [result(exam, ours[exam.benchmark.name], theirs.get(exam.benchmark.name)) for exam in exams]
     return BenchmarkReport(spec.month, version, results, skipped)
