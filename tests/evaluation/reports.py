@@ -5,10 +5,24 @@ from types import SimpleNamespace
 from typing import Any
 
 from theta_ml.evaluation.comparison import Slice
-from theta_ml.evaluation.evaluate import EvaluationReport
 from theta_ml.evaluation.gate import Evidence
+from theta_ml.evaluation.report import EvaluationReport, Generation, GoldenResult, Guardrails, Preference
 from theta_ml.evaluation.smoke import judge
 
+GUARDRAILS = Guardrails(
+    replies=50,
+    toxic_replies=0,
+    champion_toxic_replies=1,
+    leaked_replies=0,
+    champion_leaked_replies=0,
+    canaries=8,
+    canary_exposure=3.1,
+    longest_verbatim=9,
+    latency_ms=4.1,
+    champion_latency_ms=4.0,
+    size_bytes=6_900_000,
+    champion_size_bytes=6_900_000,
+)
 GOOD = EvaluationReport(
     month="2026-02",
     champion_version=1,
@@ -25,7 +39,14 @@ GOOD = EvaluationReport(
     smoke=[judge("Hello!", "Hello, what can I do for you?", [1, 2, 3, 4])],
     smoke_passed=True,
     finite=True,
-)
+    champion_perplexity=53.0,
+    token_accuracy=0.41,
+    champion_token_accuracy=0.37,
+    generation=Generation(40, 18.2, 17.9, 11.0, 12.0, 13.5),
+    preference=Preference(14, 0.64, 0.57),
+    golden=[GoldenResult("greeting", True, True, True), GoldenResult("capital", False, False, False, "not held: contains")],
+    guardrails=GUARDRAILS,
+)  # fmt: skip
 
 
 def slice_(value: str, p_value: float | None, conversations: int = 40, difference: float = 0.2) -> Slice:
@@ -48,8 +69,17 @@ def evidence(report: EvaluationReport | None = GOOD, **changes: Any) -> Evidence
 
 def first(**changes: Any) -> Evidence:
     """There is no champion."""
-    alone = replace(
-        GOOD, champion_version=None, champion_month=None, champion_bpb=None, difference=None,
-        interval_low=None, interval_high=None,
+    return evidence(**{"report": alone(), "champion_version": None, "champion_month": None, **changes})
+
+
+def alone(report: EvaluationReport = GOOD) -> EvaluationReport:
+    """The same, with no champion to compare with."""
+    guardrails = report.guardrails and replace(
+        report.guardrails, champion_toxic_replies=None, champion_leaked_replies=None, champion_latency_ms=None,
+        champion_size_bytes=None,
     )  # fmt: skip
-    return evidence(**{"report": alone, "champion_version": None, "champion_month": None, **changes})
+    return replace(
+        report, champion_version=None, champion_month=None, champion_bpb=None, difference=None, interval_low=None,
+        interval_high=None, champion_perplexity=None, champion_token_accuracy=None, guardrails=guardrails,
+        golden=[replace(item, champion_passed=None) for item in report.golden],
+    )  # fmt: skip

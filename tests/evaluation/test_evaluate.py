@@ -45,7 +45,7 @@ def test_two_models_on_the_same_conversations(pipeline: Pipeline, tokenizer: Cha
     assert report["difference"] == pytest.approx(report["candidate_bpb"] - report["champion_bpb"])
     assert {(s["name"], s["value"]): s["conversations"] for s in report["slices"]} == {
         ("source", "irc"): 28, ("source", "help"): 27, ("topic", "files"): 55, ("language", "unknown"): 55,
-        ("length", "short"): 55, ("month", "2026-01"): 30, ("month", "2026-02"): 25,
+        ("length", "short"): 55, ("style", "terse"): 55, ("month", "2026-01"): 30, ("month", "2026-02"): 25,
     }  # fmt: skip
     assert all(0 < s["p_value"] <= 1 for s in report["slices"])
     assert report["smoke"][0]["prompt"] == "Hello! Who are you?"

@@ -19,9 +19,9 @@ from transformers import (
 from tests.corpus.snapshots import conversations
 from theta_ml.corpus.tokenizer import ChatTokenizer, Message, train_tokenizer
 from theta_ml.model import ThetaConfig, ThetaForCausalLM
-from theta_ml.model.generation import Sampling, TextStream, fit, generate_reply
+from theta_ml.model.generation import Sampling, TextStream, fit, generate_replies, generate_reply
 from theta_ml.model.loading import context_length, load
-from theta_ml.model.scoring import score_conversations
+from theta_ml.model.scoring import score, score_conversations, score_replies
 
 CONVERSATIONS: list[list[Message]] = [
     [{"role": m["role"], "content": m["content"]} for m in row["messages"]] for row in conversations("2026-01", 30)
@@ -81,10 +81,10 @@ def test_a_score_is_the_likelihood_of_what_the_assistant_says(folder: Path) -> N
     model, tokenizer = load(folder, "cpu")
     short = [conversation[:2] for conversation in CONVERSATIONS]
     scores = score_conversations(folder, short, batch_tokens=300)
-    for score, messages in zip(scores, short, strict=True):
-        assert score.nats == pytest.approx(by_hand(model, tokenizer, messages), rel=1e-4)
-        assert score.bytes == len(messages[1]["content"].encode())
-        assert score.tokens == len(tokenizer.turns(messages)[1].tokens) - 2
+    for scored, messages in zip(scores, short, strict=True):
+        assert scored.nats == pytest.approx(by_hand(model, tokenizer, messages), rel=1e-4)
+        assert scored.bytes == len(messages[1]["content"].encode())
+        assert scored.tokens == len(tokenizer.turns(messages)[1].tokens) - 2
 
 
 def test_scores_do_not_depend_on_the_batch_and_cover_long_conversations(folder: Path) -> None:
@@ -93,11 +93,11 @@ def test_scores_do_not_depend_on_the_batch_and_cover_long_conversations(folder: 
     heard: list[tuple[int, int]] = []
     one = score_conversations(folder, every, lambda done, total: heard.append((done, total)))
     other = score_conversations(folder, list(reversed(every)), batch_tokens=128)[::-1]
-    assert [score[1:] for score in one] == [score[1:] for score in other]
+    assert [score[1:3] for score in one] == [score[1:3] for score in other]
     assert [score.nats for score in one] == pytest.approx([score.nats for score in other], rel=1e-4)
     tokenizer = ChatTokenizer.load(folder)
     assert one[-2].tokens == len(tokenizer.turns(long)[1].tokens) - 2  # every token, though 64 fit the context
-    assert one[-1] == (0.0, 0, 0) and math.isfinite(one[-2].nats)
+    assert one[-1] == (0.0, 0, 0, 0) and math.isfinite(one[-2].nats)
     assert heard[-1][0] == heard[-1][1]
 
 
@@ -143,3 +143,39 @@ def test_old_turns_are_forgotten_where_the_context_is_full(folder: Path) -> None
 def test_sampling_that_makes_no_sense_says_what_to_choose(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="choose"):
         Sampling(**wrong)  # type: ignore[arg-type]
+
+
+def test_answers_of_a_batch_are_those_of_each_alone(folder: Path) -> None:
+    model, tokenizer = load(folder, "cpu")
+    prompts = [conversation[:1] for conversation in CONVERSATIONS[:7]]
+    alone = [generate_reply(model, tokenizer, prompt, Sampling(0, max_new_tokens=9)) for prompt in prompts]
+    assert generate_replies(model, tokenizer, prompts, 9) == alone
+    assert generate_replies(model, tokenizer, prompts, 9, batch_tokens=1) == alone
+    assert len(set(alone)) > 1, "all alike, and an answer to the wrong prompt would not be seen"
+    assert generate_replies(model, tokenizer, [], 9) == []
+
+
+def test_a_reply_is_scored_alone_after_what_was_said_before(folder: Path) -> None:
+    model, tokenizer = load(folder, "cpu")
+    question: list[Message] = [{"role": "user", "content": "where?"}]
+    told: list[Message] = [*question, {"role": "assistant", "content": "there"}, {"role": "user", "content": "ok?"}]
+    (whole,) = score(model, tokenizer, [[*told, {"role": "assistant", "content": "yes — yes"}]])
+    (first,) = score(model, tokenizer, [told])
+    (reply,) = score_replies(model, tokenizer, [(told, "yes — yes")])
+    assert reply.nats == pytest.approx(whole.nats - first.nats, rel=1e-4)
+    assert (reply.bytes, reply.tokens) == (len("yes — yes".encode()), whole.tokens - first.tokens)
+    long = score_replies(model, tokenizer, [(told * 9, "yes " * 200)])[0]
+    assert (long.tokens, long.bytes > 0, math.isfinite(long.nats)) == (32, True, True)
+
+
+def test_what_is_likeliest_counts_as_correct(folder: Path) -> None:
+    model, tokenizer = load(folder, "cpu")
+    short = [conversation[:2] for conversation in CONVERSATIONS]
+    wanted = []
+    for messages in short:
+        tokens = [*tokenizer.prompt(messages[:1]), *tokenizer.turns(messages)[1].tokens[1:-1]]
+        likeliest = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0].argmax(-1).tolist()
+        first = len(tokenizer.prompt(messages[:1]))
+        wanted.append(sum(likeliest[at - 1] == tokens[at] for at in range(first, len(tokens))))
+    assert sum(wanted) > 0
+    assert [each.correct for each in score(model, tokenizer, short)] == wanted

@@ -8,7 +8,7 @@ from typing import Any
 from tests.evaluation.reports import GOOD
 from theta_ml.champion import Champion
 from theta_ml.cli.stage import load_stage
-from theta_ml.evaluation.evaluate import EvaluationReport
+from theta_ml.evaluation.report import EvaluationReport
 from theta_ml.evaluation.selection import Candidate, Selection
 from theta_ml.events import Events
 from theta_ml.registry.champion import current

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,10 @@ from theta_ml.evaluation.bootstrap import (
 from theta_ml.evaluation.conversations import HeldOut
 from theta_ml.evaluation.thresholds import Thresholds
 
-SLICES = ("source", "topic", "language", "length", "month")
+if TYPE_CHECKING:
+    from theta_ml.model.scoring import Score
+
+SLICES = ("source", "topic", "language", "length", "style", "month")
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,13 @@ class Scores:
     """(conversations,) bytes of that text."""
     tokens: Vector
     """(conversations,) tokens of that text, by the model's own tokenizer."""
+    correct: Vector
+    """(conversations,) tokens that were the model's likeliest."""
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[float, int, int]]) -> "Scores":
-        table = np.asarray(rows, dtype=np.float64).reshape(-1, 3)
-        return cls(table[:, 0], table[:, 1], table[:, 2])
+    def of(cls, rows: "Sequence[Score]") -> "Scores":
+        table = np.asarray(rows, dtype=np.float64).reshape(-1, 4)
+        return cls(*table.T)
 
     @property
     def finite(self) -> bool:
@@ -50,6 +55,10 @@ class Scores:
         """exp(Σ nats / Σ tokens); comparable only between models of the same tokenizer."""
         mean = float(self.nats.sum() / self.tokens.sum())
         return math.exp(mean) if mean < 700 else None  # where a float ends; also false for NaN
+
+    def token_accuracy(self) -> float | None:
+        """Σ correct / Σ tokens; None where a loss is not finite, for then nothing is likeliest."""
+        return float(self.correct.sum() / self.tokens.sum()) if self.finite else None
 
 
 @dataclass(frozen=True)

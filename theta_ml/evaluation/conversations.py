@@ -1,17 +1,23 @@
 """Which frozen conversations models are scored on: those of the test split by the gate, of validation before it."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from theta_ml.evaluation.style import style_of
+
 if TYPE_CHECKING:
-    import pyarrow
+    import pyarrow as pa
 
     from theta_ml.corpus.tokenizer import Message
 
+Split = Literal["test", "validation"]
 LENGTHS = {"short": 500, "medium": 2000}
 """Upper ends, in bytes of all messages together; what is longer is `long`."""
+ROWS = 1024
+"""Of a snapshot that are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +33,48 @@ class HeldOut:
     messages: "list[Message]"
     """`role` and `content` of each turn."""
 
+    @property
+    def style(self) -> str:
+        """How the assistant writes (see `style`)."""
+        return style_of([message["content"] for message in self.messages if _speaks(message)])
+
     def slice(self, name: str) -> str:
         return str(getattr(self, name))
 
 
-def held_out(table: "pyarrow.Table", split: Literal["test", "validation"]) -> list[HeldOut]:
+def held_out(table: "pa.Table", split: Split) -> list[HeldOut]:
     """The split of a snapshot's rows, but for conversations in which no assistant says anything."""
     import pyarrow.compute as pc
 
     rows = table.filter(pc.equal(table["split"], split)).to_pylist()
     return [_conversation(row) for row in rows if any(_speaks(message) for message in row["messages"])]
+
+
+def drawn(snapshot: Path, split: Split, month: str, most: int, seed: int) -> list[HeldOut]:
+    """What `draw` takes of a snapshot's split, in memory that grows with what is drawn and not with the snapshot."""
+    kept: dict[str, list[HeldOut]] = {}
+    for table in stream(snapshot, split):
+        for conversation in held_out(table, split):
+            kept.setdefault(conversation.month, []).append(conversation)
+        kept = {name: _first(group, most, seed) for name, group in kept.items()}
+    return draw((each for group in kept.values() for each in group), month, most, seed)
+
+
+def stream(snapshot: Path, split: Split) -> "Iterator[pa.Table]":
+    """The split's rows, some at a time, without those that were set aside. Parquet does the choosing."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.dataset as ds
+
+    from theta_ml.landing.parquet import SCHEMA, file_name, sound
+
+    frozen = ds.dataset(sorted(map(str, snapshot.glob(file_name("*")))), SCHEMA, format="parquet")
+    # Read ahead by one and no more: the default holds some sixty batches of whole conversations.
+    scanner = frozen.scanner(
+        filter=pc.field("split") == split, batch_size=ROWS, batch_readahead=1, fragment_readahead=1
+    )
+    for batch in scanner.to_batches():
+        yield sound(pa.Table.from_batches([batch]))
 
 
 def draw(conversations: Iterable[HeldOut], month: str, most: int, seed: int) -> list[HeldOut]:
@@ -50,6 +88,11 @@ def draw(conversations: Iterable[HeldOut], month: str, most: int, seed: int) -> 
     newest = by_month.pop(month, [])
     earlier = _evenly(list(by_month.values()), most - min(len(newest), most // 2))
     return newest[: most - len(earlier)] + earlier
+
+
+def _first(conversations: list[HeldOut], most: int, seed: int) -> list[HeldOut]:
+    """All that `draw` may take of one month."""
+    return sorted(conversations, key=lambda c: _rank(seed, c.conversation_id))[:most]
 
 
 def _evenly(groups: list[list[HeldOut]], most: int) -> list[HeldOut]:

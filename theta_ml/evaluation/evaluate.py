@@ -1,25 +1,28 @@
-"""Stage `evaluate`: champion and candidate scored in one process on the same frozen test conversations."""
+"""Stage `evaluate`: champion and candidate measured in one process, on the same frozen test conversations."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from theta_ml.champion import Champion
+from theta_ml.evaluation import golden
 from theta_ml.evaluation.comparison import Comparison, Scores
-from theta_ml.evaluation.conversations import HeldOut, draw, held_out
-from theta_ml.evaluation.report import EvaluationReport as EvaluationReport
+from theta_ml.evaluation.conversations import HeldOut, draw, drawn
+from theta_ml.evaluation.report import EvaluationReport
 from theta_ml.evaluation.smoke import PROMPTS, Reply, judge
 from theta_ml.evaluation.thresholds import Thresholds
-from theta_ml.landing.snapshot import read_months
+from theta_ml.privacy import redaction
+from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, Stage, StageFailed, Work
 from theta_ml.store import ArtifactMissing, Store
 
 if TYPE_CHECKING:
-    from theta_ml.corpus.tokenizer import Message
+    from theta_ml.evaluation.guardrails import Model
+    from theta_ml.evaluation.replies import Prompt
 
-Scorer = Callable[[Path, "Sequence[list[Message]]"], Sequence[tuple[float, int, int]]]
-"""Nats, bytes and tokens of each conversation's assistant text under the model in a folder."""
+SCORES = "scores.parquet"
+"""Of the artifact: each conversation's slices, bytes, and nats, tokens and correct tokens of both models."""
 
 
 @dataclass(frozen=True)
@@ -32,63 +35,74 @@ class EvaluateSpec:
     """Model in production; filled in from the registry."""
     max_conversations: int = 400
     """Test conversations scored at most, half of them of this month; 400 of 200 bytes take a tiny model about 5 s."""
+    replies: int = 40
+    """Of those conversations, so many are answered by both models, half of them of this month."""
+    reply_tokens: int = 48
+    """Length of an answer at most."""
+    pairs: int = 400
+    """Pairs of a liked and a disliked reply that are compared at most."""
     resamples: int = 10_000
     """Of the bootstrap."""
     seed: int = 20260101
     """Of the draw, the bootstrap and the smoke generation."""
     thresholds: Thresholds = field(default_factory=Thresholds)
     """The slices' size and tolerance are taken from here."""
+    golden: str = ""
+    """Digest of expectations/golden.yaml; filled in, so that an edit asks anew."""
 
     def __post_init__(self) -> None:
         if self.max_conversations < 2:
             raise ValueError(f"max_conversations is {self.max_conversations}; a comparison needs hundreds")
+        if self.replies < 1 or self.reply_tokens < 8:
+            raise ValueError(
+                f"replies is {self.replies}, reply_tokens {self.reply_tokens}; a candidate must answer at least one "
+                "prompt, in 8 tokens or more"
+            )
         if self.resamples < 1000:
             raise ValueError(f"resamples is {self.resamples}; fewer than 1,000 blur a 95 % interval's ends")
 
 
+def resolve(spec: EvaluateSpec, inputs: Inputs, settings: Settings, run_id: str) -> EvaluateSpec:
+    """Fills in what engineers own."""
+    return replace(spec, golden=golden.digest(golden.load(golden.PATH)))
+
+
 def evaluate(spec: EvaluateSpec, inputs: Inputs, work: Work) -> EvaluationReport:
-    candidate = inputs.path("train") / "model"
-    champion = _champion_model(spec.champion, work.store) if spec.champion else None
     conversations = _conversations(spec, inputs.path("snapshot"))
+    candidate = _open(inputs.path("train") / "model")
+    champion = _open(_champion_model(spec.champion, work.store)) if spec.champion else None
     work.events.log(
         f"scoring {len(conversations)} test conversations of {len({c.month for c in conversations})} months"
     )
-    comparison = compare(spec, conversations, candidate, champion, _scorer(work))
-    replies = smoke(candidate, spec.seed) if comparison.candidate.finite else []  # NaN has no likeliest token
-    return report(spec, conversations, comparison, replies)
+    comparison = _compare(spec, conversations, candidate, champion, work)
+    _write_scores(conversations, comparison, work.path / SCORES)
+    report = scored(spec, conversations, comparison)
+    if not report.finite:  # NaN has no likeliest token: such a model has nothing to say
+        return replace(report, golden=golden.judge(golden.load(golden.PATH), None, None))
+    broken = comparison.champion is not None and not comparison.champion.finite
+    return _spoken(report, spec, inputs, candidate, None if broken else champion, conversations, work)
 
 
-def _scorer(work: Work) -> Scorer:
-    from theta_ml.model.scoring import score_conversations
-
-    def score(model: Path, texts: "Sequence[list[Message]]") -> Sequence[tuple[float, int, int]]:
-        return score_conversations(model, texts, lambda done, total: work.events.progress(done, total, "tokens"))
-
-    return score
-
-
-def compare(
-    spec: EvaluateSpec,
-    conversations: Sequence[HeldOut],
-    candidate: Path,
-    champion: Path | None,
-    score: Scorer,
+def _compare(
+    spec: EvaluateSpec, conversations: Sequence[HeldOut], candidate: "Model", champion: "Model | None", work: Work
 ) -> Comparison:
-    """Raises StageFailed where the two were not scored on the same bytes."""
-    texts = [conversation.messages for conversation in conversations]
-    ours = Scores.of(score(candidate, texts))
-    theirs = Scores.of(score(champion, texts)) if champion else None
+    from theta_ml.model.scoring import score
+
+    def scores(model: "Model") -> Scores:
+        messages = [conversation.messages for conversation in conversations]
+        heard = work.events.progress
+        return Scores.of(score(model.model, model.tokenizer, messages, lambda done, all_: heard(done, all_, "tokens")))
+
     try:
-        return Comparison(ours, theirs, spec.resamples, spec.seed)
+        return Comparison(scores(candidate), scores(champion) if champion else None, spec.resamples, spec.seed)
     except ValueError as error:
         raise StageFailed(str(error)) from error
 
 
-def report(
-    spec: EvaluateSpec, conversations: Sequence[HeldOut], comparison: Comparison, replies: list[Reply]
-) -> EvaluationReport:
-    ours = comparison.candidate.bits_per_byte()
-    theirs = comparison.champion.bits_per_byte() if comparison.champion else None
+def scored(spec: EvaluateSpec, conversations: Sequence[HeldOut], comparison: Comparison) -> EvaluationReport:
+    """The part of the report that the scores give."""
+    candidate, champion = comparison.candidate, comparison.champion
+    ours, theirs = candidate.bits_per_byte(), champion.bits_per_byte() if champion else None
     interval = comparison.interval()
     slices = comparison.slices(conversations, spec.thresholds)
     return EvaluationReport(
@@ -101,36 +115,106 @@ def report(
         difference=None if ours is None or theirs is None else ours - theirs,
         interval_low=interval.low if interval else None,
         interval_high=interval.high if interval else None,
-        perplexity=comparison.candidate.perplexity(),
+        perplexity=candidate.perplexity(),
+        champion_perplexity=champion.perplexity() if champion else None,
+        token_accuracy=candidate.token_accuracy(),
+        champion_token_accuracy=champion.token_accuracy() if champion else None,
         months={s.value: s.conversations for s in sorted(slices, key=lambda s: s.value) if s.name == "month"},
         slices=slices,
-        smoke=replies,
-        smoke_passed=bool(replies) and all(reply.passed for reply in replies),
-        finite=comparison.candidate.finite,
+        smoke=[],
+        smoke_passed=False,
+        finite=candidate.finite,
     )
 
 
-def smoke(model_dir: Path, seed: int) -> list[Reply]:
-    """The candidate's answers to the fixed prompts, each under a seed of its own."""
-    from theta_ml.model.generation import Sampling, generate_reply
+def _spoken(
+    report: EvaluationReport,
+    spec: EvaluateSpec,
+    inputs: Inputs,
+    candidate: "Model",
+    champion: "Model | None",
+    conversations: Sequence[HeldOut],
+    work: Work,
+) -> EvaluationReport:
+    """The report with what the models say: a candidate that can speak, and a champion, if there is one that can."""
+    from theta_ml.evaluation.guardrails import measure
+    from theta_ml.evaluation.preference import preference, rated_pairs
+    from theta_ml.evaluation.replies import Prompt, generation, prompts
+
+    items = golden.load(golden.PATH)
+    asked = prompts(draw(conversations, spec.month, spec.replies, spec.seed))
+    every = [*asked, *(Prompt([{"role": m.role, "content": m.content} for m in item.messages]) for item in items)]
+    candidate = _answered(candidate, every, spec, work)
+    champion = _answered(champion, every, spec, work) if champion else None
+    ours, theirs = candidate.replies or [], champion.replies if champion else None
+    smoke = _smoke(candidate, spec.seed)
+    pairs = rated_pairs(inputs.path("snapshot"), spec.pairs)
+    return replace(
+        report,
+        smoke=smoke,
+        smoke_passed=all(reply.passed for reply in smoke),
+        generation=generation(every, ours, theirs),
+        preference=preference(
+            pairs,
+            (candidate.model, candidate.tokenizer),
+            (champion.model, champion.tokenizer) if champion else None,
+        ),
+        golden=golden.judge(items, ours[len(asked) :], theirs[len(asked) :] if theirs else None),
+        guardrails=measure(every, candidate, champion, inputs.get("prepare"), work),
+    )
+
+
+def _open(folder: Path) -> "Model":
+    from theta_ml.evaluation.guardrails import Model
     from theta_ml.model.loading import load
 
-    model, tokenizer = load(model_dir)
+    return Model(folder, *load(folder))
+
+
+def _answered(model: "Model", asked: "Sequence[Prompt]", spec: EvaluateSpec, work: Work) -> "Model":
+    from theta_ml.evaluation.replies import reply
+
+    work.events.log(f"asking {model.folder.parent.name[:12]} {len(asked)} prompts")
+    return replace(model, replies=reply(model.model, model.tokenizer, asked, spec.reply_tokens))
+
+
+def _smoke(model: "Model", seed: int) -> list[Reply]:
+    """The candidate's answers to the fixed prompts, each under a seed of its own."""
+    from theta_ml.model.generation import Sampling, generate_reply
+
     replies = []
     for number, prompt in enumerate(PROMPTS):
         sampling = Sampling(max_new_tokens=48, seed=seed + number)
-        reply = generate_reply(model, tokenizer, [{"role": "user", "content": prompt}], sampling)
-        replies.append(judge(prompt, reply, tokenizer.tokenizer.encode(reply, add_special_tokens=False).ids))
+        reply = generate_reply(model.model, model.tokenizer, [{"role": "user", "content": prompt}], sampling)
+        tokens = model.tokenizer.tokenizer.encode(reply, add_special_tokens=False).ids
+        replies.append(judge(prompt, reply, tokens))
     return replies
 
 
+def _write_scores(conversations: Sequence[HeldOut], comparison: Comparison, path: Path) -> None:
+    """One row a conversation, in the order they were drawn; the champion's columns are null where there is none."""
+    import polars as pl
+
+    from theta_ml.evaluation.comparison import SLICES
+
+    ids = {"conversation_id": [conversation.conversation_id for conversation in conversations]}
+    slices = {name: [conversation.slice(name) for conversation in conversations] for name in SLICES}
+    none = [None] * len(conversations)
+    numbers = {"bytes": pl.Series(comparison.candidate.byte_counts, dtype=pl.Float64)}
+    for who, scores in (("candidate", comparison.candidate), ("champion", comparison.champion)):
+        for name in ("nats", "tokens", "correct"):
+            values = none if scores is None else getattr(scores, name)
+            numbers[f"{who}_{name}"] = pl.Series(values, dtype=pl.Float64)
+    pl.DataFrame({**ids, **slices, **numbers}).write_parquet(path)
+
+
 def _conversations(spec: EvaluateSpec, snapshot: Path) -> list[HeldOut]:
-    drawn = draw(held_out(read_months(snapshot), "test"), spec.month, spec.max_conversations, spec.seed)
-    if not drawn:
+    chosen = drawn(snapshot, "test", spec.month, spec.max_conversations, spec.seed)
+    if not chosen:
         raise StageFailed(
             f"the snapshot of {spec.month} has no test conversation in which an assistant speaks; land more of them"
         )
-    return drawn
+    return chosen
 
 
 def _champion_model(champion: Champion, store: Store) -> Path:
@@ -140,4 +224,4 @@ def _champion_model(champion: Champion, store: Store) -> Path:
         raise StageFailed(f"the model of champion version {champion.version} is gone: {error}") from error
 
 
-STAGE = Stage(name="evaluate", version=1, spec=EvaluateSpec, function=evaluate)
+STAGE = Stage("evaluate", 200 + redaction.VERSION, EvaluateSpec, evaluate, resolve)

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from theta_ml.evaluation.conversations import draw, held_out
+from theta_ml.evaluation.conversations import drawn
 from theta_ml.evaluation.selection import Candidate, Selection
-from theta_ml.landing.snapshot import read_months
 from theta_ml.stage import SELECT, Inputs, Stage, StageFailed, Work
 from theta_ml.store import Artifact
 
@@ -64,14 +63,13 @@ def _number(candidate: Candidate) -> str:
 
 
 def _conversations(spec: SelectSpec, inputs: Inputs) -> "list[list[Message]]":
-    rows = held_out(read_months(inputs.path("snapshot")), "validation")
-    drawn = draw(rows, spec.month, spec.max_conversations, spec.seed)
-    if not drawn:
+    chosen = drawn(inputs.path("snapshot"), "validation", spec.month, spec.max_conversations, spec.seed)
+    if not chosen:
         raise StageFailed(
             f"the snapshot of {spec.month} has no validation conversation in which an assistant speaks, and several "
             "candidates to choose from; land more of them, or train one recipe"
         )
-    return [conversation.messages for conversation in drawn]
+    return [conversation.messages for conversation in chosen]
 
 
 def _candidate(trained: Artifact, texts: "Sequence[list[Message]]", work: Work) -> Candidate:

@@ -1,4 +1,4 @@
-"""How well a saved model predicts what assistants said: nats, bytes and tokens for each conversation.
+"""How well a model predicts what assistants said: nats, bytes, tokens and hits for each conversation.
 
 Bits per byte is nats / (bytes · ln 2), which compares models with different tokenizers.
 """
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from theta_ml.corpus.pieces import Piece, cut
 from theta_ml.corpus.tokenizer import ChatTokenizer, Message
+from theta_ml.model.generation import fit
 from theta_ml.model.loading import context_length, load
 
 BATCH_TOKENS = 8192
@@ -27,42 +28,90 @@ class Score(NamedTuple):
     bytes: int
     """Length of that text in UTF-8."""
     tokens: int
+    correct: int
+    """Tokens that were the model's likeliest; of no worth where the loss is not finite."""
 
 
 class _Row(NamedTuple):
-    conversation: int
+    number: int
+    """Of the conversation or reply that it is a part of."""
     tokens: list[int]
     counted: list[bool]
+
+
+Progress = Callable[[int, int], None]
+"""Hears (tokens done, tokens in all)."""
 
 
 def score_conversations(
     model_dir: Path,
     conversations: Sequence[Sequence[Message]],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     batch_tokens: int = BATCH_TOKENS,
 ) -> list[Score]:
-    """A score for each conversation, in their order. `progress` hears (tokens done, tokens in all).
+    """A score for each conversation under a saved model, in their order (see `score`)."""
+    return score(*load(model_dir), conversations, progress, batch_tokens)
+
+
+def score(
+    model: PreTrainedModel,
+    tokenizer: ChatTokenizer,
+    conversations: Sequence[Sequence[Message]],
+    progress: Progress | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+) -> list[Score]:
+    """A score for each conversation, in their order.
 
     Every turn is scored: a conversation longer than the model's context is cut on turn boundaries (`corpus.pieces`),
     and a single turn longer than it is split, each part predicted from what stands before it in that part.
     """
-    model, tokenizer = load(model_dir)
     context = context_length(model)
     rows = [
         _Row(number, piece.tokens, _counted(piece, tokenizer.end))
         for number, messages in enumerate(conversations)
         for piece in _pieces(messages, tokenizer, context)
     ]
-    nats, tokens = [0.0] * len(conversations), [0] * len(conversations)
+    return _scores(model, tokenizer.pad, rows, list(map(_spoken_bytes, conversations)), progress, batch_tokens)
+
+
+def score_replies(
+    model: PreTrainedModel, tokenizer: ChatTokenizer, replies: Sequence[tuple[Sequence[Message], str]]
+) -> list[Score]:
+    """A score for each reply to the messages before it, in their order; of the reply alone, whatever else was said.
+
+    Where both do not fit the model's context the prompt loses its beginning, and a reply of more than half of the
+    context its end: both replies of a pair are then cut alike.
+    """
+    context = context_length(model)
+    rows, sizes = [], []
+    for number, (prompt, reply) in enumerate(replies):
+        said = tokenizer.tokenizer.encode(reply, add_special_tokens=False).ids[: context // 2]
+        before = fit(tokenizer, prompt, context - len(said))
+        rows.append(_Row(number, before + said, [False] * len(before) + [True] * len(said)))
+        sizes.append(len(tokenizer.tokenizer.decode(said).encode()))
+    return _scores(model, tokenizer.pad, rows, sizes, None, BATCH_TOKENS)
+
+
+def _scores(
+    model: PreTrainedModel,
+    pad: int,
+    rows: Sequence[_Row],
+    sizes: Sequence[int],
+    progress: Progress | None,
+    batch_tokens: int,
+) -> list[Score]:
+    """One score for each of `sizes`, the bytes of what is scored."""
+    nats, tokens, correct = [0.0] * len(sizes), [0] * len(sizes), [0] * len(sizes)
     done, total = 0, sum(len(row.tokens) for row in rows)
     for batch in _batches(rows, batch_tokens):
-        for row, loss in zip(batch, _nats(model, batch, tokenizer.pad), strict=True):
-            nats[row.conversation] += loss
-            tokens[row.conversation] += sum(row.counted)
+        for row, loss, hits in zip(batch, *_predicted(model, batch, pad), strict=True):
+            nats[row.number] += loss
+            tokens[row.number] += sum(row.counted)
+            correct[row.number] += hits
         done += sum(len(row.tokens) for row in batch)
         if progress:
             progress(done, total)
-    return [Score(*numbers) for numbers in zip(nats, map(_spoken_bytes, conversations), tokens, strict=True)]
+    return [Score(*numbers) for numbers in zip(nats, sizes, tokens, correct, strict=True)]
 
 
 def _pieces(messages: Sequence[Message], tokenizer: ChatTokenizer, context: int) -> Iterator[Piece]:
@@ -90,8 +139,11 @@ def _batches(rows: Sequence[_Row], batch_tokens: int) -> Iterator[list[_Row]]:
 
 
 @torch.inference_mode()
-def _nats(model: PreTrainedModel, batch: Sequence[_Row], pad: int) -> list[float]:
-    """Loss of each row, in nats. Padding stands at the right, where causal attention never looks."""
+def _predicted(model: PreTrainedModel, batch: Sequence[_Row], pad: int) -> tuple[list[float], list[int]]:
+    """Loss of each row, in nats, and its counted tokens that were the likeliest.
+
+    Padding stands at the right, where causal attention never looks.
+    """
     width = max(len(row.tokens) for row in batch)
     tokens = torch.tensor([row.tokens + [pad] * (width - len(row.tokens)) for row in batch], device=model.device)
     counted = torch.tensor([row.counted + [False] * (width - len(row.tokens)) for row in batch], device=model.device)
@@ -99,7 +151,10 @@ def _nats(model: PreTrainedModel, batch: Sequence[_Row], pad: int) -> list[float
     logits: Tensor = model(input_ids=tokens, use_cache=False, logits_to_keep=wanted).logits  # (counted, vocabulary)
     if logits.shape[:-1] != (int(wanted.sum()),):
         raise ValueError(f"{type(model).__name__} takes no mask as logits_to_keep; choose another base model")
-    losses = functional.cross_entropy(logits.float(), tokens[:, 1:][counted[:, 1:]], reduction="none").double()
+    targets = tokens[:, 1:][counted[:, 1:]]
+    losses = functional.cross_entropy(logits.float(), targets, reduction="none").double()
+    hits = (logits.argmax(-1) == targets).double()
     rows = wanted.nonzero()[:, 0]
-    sums = torch.zeros(len(batch), dtype=torch.double, device=model.device).index_add_(0, rows, losses)
-    return [float(value) for value in sums.tolist()]
+    sums = torch.zeros(2, len(batch), dtype=torch.double, device=model.device)
+    nats, correct = sums.index_add_(1, rows, torch.stack([losses, hits])).tolist()
+    return nats, [int(number) for number in correct]
