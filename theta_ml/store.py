@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +117,17 @@ class Store:
         """`artifact.json` of what lies there, complete or not; None where it has none."""
         text = self._read(f"{self._place(uri)}/{DOCUMENT}")
         return json.loads(text) if text else None
+
+    def names(self, uri: str) -> set[str]:
+        """Of all files of what lies there, as paths in it; none where nothing lies there."""
+        self.fs.invalidate_cache()
+        place = self._place(uri)
+        return {str(name)[len(place) + 1 :] for name in self.fs.find(place)}
+
+    def size(self, uri: str, but: Collection[str] = ()) -> int:
+        """Bytes of the files of what lies there, but for these."""
+        place = self._place(uri)
+        return sum(self.fs.size(f"{place}/{name}") for name in self.names(uri) if name not in but)
 
     def rewriting(self, uri: str) -> "Rewriting":
         """To change the files of an artifact that is there."""
@@ -254,6 +265,13 @@ class Rewriting:
         for name in self.names():
             if name.startswith(".") and name.endswith(".new"):
                 self.store.fs.rm(f"{self.place}/{name}")
+
+    def strip(self, kept: Collection[str]) -> None:
+        """All but the files `kept`, its marker first: from then on nobody finds it, but it is told what it was."""
+        names = self.names() if self.store.fs.exists(self.place) else []
+        for name in sorted(names, key=lambda name: name != MARKER):
+            if name not in kept:
+                self.store.fs.rm(f"{self.place}/{name}", recursive=True)
 
     def remove(self) -> None:
         """The whole artifact, its marker first."""

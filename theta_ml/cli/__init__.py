@@ -23,7 +23,7 @@ COMMANDS = {
     "champion": ("theta_ml.registry.commands:champion", "Which model is, or was, in production."),
     "promote": ("theta_ml.registry.override:promote", "Make a version champion by hand."),
     "rollback": ("theta_ml.registry.override:rollback", "Go back to the champion before the present one."),
-    "registry": ("theta_ml.registry.inspect:registry", "Check MLflow against the ledger; remove old versions."),
+    "registry": ("theta_ml.registry.upkeep:registry", "Check MLflow against the ledger; remove old versions."),
     "lineage": ("theta_ml.lineage.commands:lineage", "Where a conversation went, and which models learned from it."),
     "erase": ("theta_ml.lineage.commands:erase", "Take a conversation, or a user's, out of everything."),
     "mail": ("theta_ml.notify.commands:mail", "Read what the local mailbox caught."),

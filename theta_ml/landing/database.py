@@ -56,7 +56,7 @@ def database_faults() -> Iterator[None]:
         yield
     except psycopg.OperationalError as error:
         raise DatabaseUnreachable(f"the database ({VARIABLE}) went away: {' '.join(str(error).split())}") from error
-    except psycopg.errors.UndefinedTable as error:
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         raise SettingsError(
             f"the database ({VARIABLE}) lacks Theta's tables: run `theta up` or `theta import`"
         ) from error

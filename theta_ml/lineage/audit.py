@@ -1,8 +1,6 @@
 """Who asked for what to be erased, and when it was done: the tables `erasures` and `erased_conversations`."""
 
-import getpass
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from theta_ml.landing.arrow import pseudonym_key
 from theta_ml.landing.locks import landing_lock
+from theta_ml.person import person
 
 ERASURES_LOCK = 0x7468657461_05  # beside the numbers of theta_ml.landing.locks
 _COLUMNS = "erasure_id, scope, subject, reason, actor, asked_at, finished_at, report"
@@ -133,7 +132,7 @@ def open_erasure(
         if standing is None or standing.finished_at:
             connection.execute(
                 "INSERT INTO erasures (scope, subject, reason, actor, report) VALUES (%s, %s, %s, %s, %s)",
-                [subject.scope, written(connection, subject), reason, actor(), Jsonb(report)],
+                [subject.scope, written(connection, subject), reason, person(), Jsonb(report)],
             )
             standing = newest(connection, subject)
         assert standing is not None
@@ -150,11 +149,3 @@ def finish(connection: psycopg.Connection, erasure: Erasure, report: dict[str, A
         "UPDATE erasures SET report = %s, finished_at = clock_timestamp() WHERE erasure_id = %s",
         [Jsonb(report), erasure.erasure_id],
     )
-
-
-def actor() -> str:
-    """Who asks: the user of the operating system."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number that has no name
-        return f"uid {os.getuid()}"

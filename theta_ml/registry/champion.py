@@ -1,10 +1,10 @@
-"""Who is champion, from the registry's alias."""
+"""Who is champion: the ledger says it, and MLflow's alias shows it to whoever serves the model."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from theta_ml.champion import Champion
-from theta_ml.registry.ledger import decision_of, open_ledger
+from theta_ml.registry.ledger import champion_of, decision_of, open_ledger
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, StageFailed
 from theta_ml.tracking import client, mlflow_answers
@@ -18,21 +18,45 @@ MONTH, KEY, URI = "theta.month", "theta.key", "theta.uri"
 
 
 def current(settings: Settings) -> Champion | None:
-    """The version that the alias `champion` names, or None. Raises StageRetry where MLflow is away."""
+    """The champion by the ledger, or None: an alias that was dropped or moved by hand dethrones nobody.
+
+    Raises StageRetry where Postgres or MLflow is away, StageFailed where MLflow lacks the version.
+    """
+    with open_ledger(settings) as ledger:
+        version = champion_of(ledger)
+    return None if version is None else at_version(settings, version)
+
+
+def in_service(settings: Settings) -> Champion | None:
+    """The version that the alias `champion` names, or None: for who serves it and has no ledger.
+
+    Raises StageRetry where MLflow is away.
+    """
     with mlflow_answers():
         model = registered_model(settings)
         version = model.aliases.get(CHAMPION) if model else None
-        return at_version(settings, int(version)) if version else None
+    return at_version(settings, int(version)) if version else None
 
 
 def at_version(settings: Settings, version: int) -> Champion:
-    """Raises StageFailed where the version was not registered by Theta."""
+    """Raises StageFailed where MLflow does not have it, or it was not registered by Theta."""
     return as_champion(model_version(settings, version))
 
 
 def model_version(settings: Settings, version: int) -> "ModelVersion":
-    with mlflow_answers():
-        return client(settings).get_model_version(settings.registered_model, str(version))
+    """Raises StageFailed where MLflow does not have it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with mlflow_answers():
+            return client(settings).get_model_version(settings.registered_model, str(version))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise StageFailed(
+            f"MLflow has no version {version} of {settings.registered_model}: `theta registry check` says what else "
+            "is amiss"
+        ) from None
 
 
 def registered_model(settings: Settings) -> "RegisteredModel | None":
@@ -47,12 +71,25 @@ def registered_model(settings: Settings) -> "RegisteredModel | None":
         raise
 
 
+def versions(settings: Settings) -> "list[ModelVersion]":
+    """All that MLflow has of the registered model, oldest first."""
+    mlflow, token = client(settings), None
+    found: list[ModelVersion] = []
+    with mlflow_answers():
+        while True:
+            page = mlflow.search_model_versions(f"name = '{settings.registered_model}'", page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda version: int(version.version))
+
+
 def as_champion(version: "ModelVersion") -> Champion:
     missing = [tag for tag in (MONTH, KEY, URI) if tag not in version.tags]
     if missing:
         raise StageFailed(
             f"version {version.version} of {version.name} in MLflow lacks the tag {', '.join(missing)}: Theta did not "
-            "register it; point the alias `champion` at a version that a retraining made"
+            "register it, or its tags were taken away; `theta registry check --repair` sets them again"
         )
     return Champion(int(version.version), version.tags[MONTH], version.tags[KEY], version.tags[URI])
 

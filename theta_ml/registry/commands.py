@@ -1,26 +1,47 @@
-"""`theta ledger` and `theta champion`."""
+"""`theta ledger` and `theta champion`: what was decided, and who is champion."""
 
 import json
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from theta_ml.month import Month
 from theta_ml.settings import load_settings
+
+if TYPE_CHECKING:
+    from theta_ml.registry.ledger import Entry
+
+
+class MonthType(click.ParamType[str]):
+    name = "month"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return str(Month.parse(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.command()
+@click.option("--month", type=MonthType(), metavar="YYYY-MM", help="Only the rows of this month.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the newest N rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
-def ledger(as_json: bool) -> None:
-    """What was decided for each run, and why; newest last."""
+def ledger(month: str | None, limit: int | None, as_json: bool) -> None:
+    """What was decided for each run, and why; newest last.
+
+    A row that a person wrote (`theta promote`, `theta rollback`) has their name, their reason, and until when it holds.
+    """
     from theta_ml.registry.ledger import decisions, open_ledger, row
 
     with open_ledger(load_settings()) as connection:
-        rows = [row(entry) for entry in decisions(connection)]
+        rows = [row(entry) for entry in decisions(connection, month, limit)]
     if as_json:
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     elif rows:
         _print(rows)
+    elif month:
+        click.echo(f"No run has decided on {month}.")
     else:
         click.echo("No run has decided yet. `theta retrain --month YYYY-MM --bootstrap` makes the first champion.")
 
@@ -31,16 +52,27 @@ def _print(rows: list[dict[str, Any]]) -> None:
     from rich.text import Text
 
     table = Table(show_lines=True)
-    for title in ("month", "decision", "version", "champion"):
+    for title in ("month", "decision", "version", "champion", "decided"):
         table.add_column(title, no_wrap=True)
     table.add_column("why")
     for row in rows:
         before, after = (str(row[f"champion_{when}"] or "-") for when in ("before", "after"))
         champion = after if before == after else f"{before} → {after}"
-        table.add_row(
-            row["month"], row["decision"], str(row["candidate_version"] or "-"), champion, Text(row["sentence"])
-        )
+        version = str(row["candidate_version"] or "-")
+        table.add_row(row["month"], row["decision"], version, champion, row["decided_at"][:10], Text(_why(row)))
     Console().print(table)
+
+
+def _why(row: dict[str, Any]) -> str:
+    if not row["reason"]:
+        return str(row["sentence"])
+    until = f", until {shown(row['expires_at'])}" if row["expires_at"] else ""
+    return f"{row['sentence']}\n{row['actor']}: {row['reason']}{until}"
+
+
+def shown(instant: str) -> str:
+    """An instant of `theta ledger --json`, for people."""
+    return f"{instant[:16].replace('T', ' ')} UTC"
 
 
 class Instant(click.ParamType[datetime]):
@@ -67,7 +99,12 @@ _TICK = timedelta(microseconds=1)
 @click.option("--at", type=Instant(), help="A day (its end), or an instant, in UTC: who was champion then?")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON; null where there was none.")
 def champion(at: datetime | None, as_json: bool) -> None:
-    """Which model is, or was, in production."""
+    """Which model is, or was, in production, by the ledger.
+
+    \b
+    theta champion
+    theta champion --at 2026-03-15
+    """
     from theta_ml.registry.ledger import last_crowning, open_ledger, row
 
     with open_ledger(load_settings()) as connection:
@@ -76,9 +113,27 @@ def champion(at: datetime | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     elif found:
-        click.echo(
-            f"version {found['version']}, trained up to {found['month']}, champion since {found['decided_at'][:19]} UTC"
-        )
-        click.echo(found["sentence"])
+        tell(found)
     else:
         click.echo("There was no champion then." if at else "There is no champion yet; `theta retrain --bootstrap`.")
+
+
+def tell(found: dict[str, Any]) -> None:
+    """The champion that a row made."""
+    since = shown(found["decided_at"])
+    click.echo(f"version {found['champion_after']}, trained up to {found['month']}, champion since {since}")
+    click.echo(found["sentence"])
+    if found["reason"]:
+        click.echo(f"{found['actor']}: {found['reason']}")
+
+
+def told(entry: "Entry", as_json: bool) -> None:
+    """What a person's word came to."""
+    from theta_ml.registry.ledger import row
+
+    written = row(entry)
+    if as_json:
+        click.echo(json.dumps(written, indent=2, ensure_ascii=False))
+    else:
+        click.echo(written["sentence"])
+        click.echo(f"{written['actor']}: {written['reason']}")

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from theta_ml.evaluation.evaluate import EvaluationReport
 from theta_ml.evaluation.gate import Evidence, Preflight
+from theta_ml.evaluation.report import EvaluationReport
 from theta_ml.evaluation.selection import Candidate, Selection
 from theta_ml.stage import Inputs
 from theta_ml.store import Artifact
@@ -31,6 +31,9 @@ _ELSEWHERE = {"month", "sentence", *HEADLINE[1:]}  # the run's name, its reports
 
 def gather(inputs: Inputs, **rest: Any) -> Evidence:
     """The gate's evidence from whatever stages ran; `rest` is what no artifact says."""
+    from dataclasses import fields
+
+    rest = {name: value for name, value in rest.items() if name in {each.name for each in fields(Evidence)}}  # TODO
     from theta_ml.landing.snapshot import Snapshot
     from theta_ml.quality.drift import DriftReport
     from theta_ml.quality.validate import ValidationReport

@@ -1,12 +1,17 @@
-"""Stage `promote`: the candidate becomes champion, if it is still the champion that it was measured against."""
+"""Stage `promote`: the candidate becomes champion, if it still stands the gate against whoever is champion by now.
 
-from dataclasses import dataclass
+Between the verdict and this stage another run may have ended, a person may have been asked, or have put a champion in
+by hand: then the candidate is measured and judged again, and the ledger says what comes of it. Nobody is asked to
+clear a task.
+"""
 
-from theta_ml.evaluation.evaluate import EvaluationReport
+from dataclasses import dataclass, replace
+
 from theta_ml.evaluation.verdict import Verdict
-from theta_ml.registry.evidence import numbers
-from theta_ml.registry.ledger import CROWNING
-from theta_ml.registry.settle import settle
+from theta_ml.registry.champion import current
+from theta_ml.registry.judgement import Judgement, judge, judged_before
+from theta_ml.registry.ledger import CROWNING, Entry
+from theta_ml.registry.settle import settle, settled
 from theta_ml.stage import Inputs, Stage, StageSkipped, Work
 
 
@@ -14,6 +19,8 @@ from theta_ml.stage import Inputs, Stage, StageSkipped, Work
 class PromoteSpec:
     month: str
     """Month of the run."""
+    approved_by: str = ""
+    """Who said yes, where a person was asked."""
 
 
 @dataclass(frozen=True)
@@ -22,19 +29,46 @@ class Promotion:
 
     month: str
     decision: str
+    sentence: str
     candidate_version: int | None
     champion_before: int | None
     champion_after: int | None
 
+    @classmethod
+    def of(cls, entry: Entry) -> "Promotion":
+        return cls(
+            entry.month,
+            entry.decision,
+            entry.sentence,
+            entry.candidate_version,
+            entry.champion_before,
+            entry.champion_after,
+        )
+
 
 def promote(spec: PromoteSpec, inputs: Inputs, work: Work) -> Promotion:
+    verdict = yes_of(inputs)
+    entry = settled(work.settings, work.run_id)
+    if entry is None:
+        entry = _conclude(spec, judged_before(inputs.artifact("decide"), verdict, inputs, work), work)
+    work.events.log(entry.sentence)
+    return Promotion.of(entry)
+
+
+def _conclude(spec: PromoteSpec, judged: Judgement, work: Work) -> Entry:
+    while True:
+        entry = settle(work.settings, judged.verdict, judged.numbers, work.run_id, spec.approved_by)
+        if entry:
+            return entry
+        judged = judge(replace(judged.spec, champion=current(work.settings)), judged.inputs, work)
+
+
+def yes_of(inputs: Inputs) -> Verdict:
+    """The gate's verdict. Raises StageSkipped where it was a no, which `decide` has recorded."""
     verdict = inputs.noun("decide", Verdict)
     if verdict.decision not in CROWNING:
         raise StageSkipped(f"the decision is {verdict.decision}: the champion stays")
-    evaluation = inputs.noun("evaluate", EvaluationReport)
-    entry = settle(work.settings, verdict, numbers(evaluation), work.run_id)
-    work.events.log(f"champion is version {entry.champion_after}, before: {entry.champion_before or 'none'}")
-    return Promotion(entry.month, entry.decision, entry.candidate_version, entry.champion_before, entry.champion_after)
+    return verdict
 
 
-STAGE = Stage(name="promote", version=1, spec=PromoteSpec, function=promote, effects=True)
+STAGE = Stage(name="promote", version=2, spec=PromoteSpec, function=promote, effects=True)

@@ -16,8 +16,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from theta_ml.evaluation.selection import Selection
 from theta_ml.evaluation.verdict import Verdict
-from theta_ml.registry.champion import CHALLENGER, KEY, MONTH, URI, registered_model
+from theta_ml.registry.aliases import challenge
+from theta_ml.registry.champion import KEY, MONTH, URI, registered_model
 from theta_ml.registry.evidence import HEADLINE, candidate_metrics, candidate_params, params
+from theta_ml.registry.ledger import lock_champion, open_ledger
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, StageFailed
 from theta_ml.store import DOCUMENT, Artifact, Store
@@ -74,7 +76,7 @@ def publish_candidates(settings: Settings, run_id: str, month: str, selection: S
     return runs
 
 
-def publish_verdict(settings: Settings, mlflow_run: str, verdict: Verdict) -> None:
+def publish_verdict(settings: Settings, mlflow_run: str, verdict: Verdict, evaluation: Any = None) -> None:
     templates = Environment(
         loader=PackageLoader("theta_ml.registry"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -86,19 +88,20 @@ def publish_verdict(settings: Settings, mlflow_run: str, verdict: Verdict) -> No
 
 def register_candidate(settings: Settings, mlflow_run: str, train: Artifact, month: str) -> int:
     """The candidate's version, with the alias `challenger`; where an earlier attempt registered it, that one."""
-    mlflow, name = client(settings), settings.registered_model
-    with mlflow_answers():
+    source = None if _registered(settings, mlflow_run, train.key) else _publish_model(settings, mlflow_run, train)
+    with open_ledger(settings) as ledger, mlflow_answers():
+        lock_champion(ledger)  # of two that register at once, the newer version has the alias
         found = _registered(settings, mlflow_run, train.key)
         if found is None:
             _ensure_registered_model(settings)
-            found = mlflow.create_model_version(
-                name,
-                source=_publish_model(settings, mlflow_run, train),
+            found = client(settings).create_model_version(
+                settings.registered_model,
+                source=source or _publish_model(settings, mlflow_run, train),
                 run_id=mlflow_run,
                 tags={MONTH: month, KEY: train.key, URI: train.uri},
                 await_creation_for=0,
             )
-        mlflow.set_registered_model_alias(name, CHALLENGER, found.version)
+        challenge(settings, int(found.version))
     return int(found.version)
 
 

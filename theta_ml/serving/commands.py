@@ -58,10 +58,10 @@ def _ask() -> str:
 
 def _champion(settings: Settings) -> "tuple[Champion, Path]":
     """The champion and its model's folder, fetched where artifacts lie in a bucket."""
-    from theta_ml.registry.champion import current
+    from theta_ml.registry.champion import in_service
 
     try:
-        champion = current(settings)
+        champion = in_service(settings)
         if champion is None:
             raise click.ClickException("no champion yet: `theta retrain --month YYYY-MM --bootstrap --wait` makes one")
         return champion, Store(settings.artifacts, settings.home / "cache").open(champion.uri).path / "model"

@@ -1,0 +1,22 @@
+"""Stage `retain`: old versions leave, with their files; see `theta_ml.registry.retention`."""
+
+from dataclasses import dataclass
+
+from theta_ml.registry.retention import Retention, prune
+from theta_ml.stage import Inputs, Stage, Work
+
+
+@dataclass(frozen=True)
+class RetainSpec:
+    month: str
+    """Month of the run; nothing depends on it."""
+
+
+def retain(spec: RetainSpec, inputs: Inputs, work: Work) -> Retention:
+    done = prune(work.settings, work.settings.keep_versions)
+    went = f"versions {', '.join(map(str, done.removed))} went" if done.removed else "nothing went"
+    work.events.log(f"{len(done.kept)} versions are kept; {went}, {done.freed_bytes / 1e6:.1f} MB")
+    return done
+
+
+STAGE = Stage(name="retain", version=1, spec=RetainSpec, function=retain, effects=True)
