@@ -4,8 +4,9 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, CronDataIntervalTimetable, TriggerRule, task_group
+from airflow.sdk import DAG, AssetOrTimeSchedule, CronDataIntervalTimetable, TriggerRule, task_group
 from theta_airflow.approval import APPROVE, REJECT, AnsweredOperator, ApproveOperator, AskOperator
+from theta_airflow.asset import CONVERSATIONS
 from theta_airflow.parameters import RETRAIN
 from theta_airflow.recipes import recipes
 from theta_airflow.stage_operator import StageOperator
@@ -19,7 +20,9 @@ with DAG(
     "theta_retrain",
     description="Snapshot, check, train, compare, promote or say why not",
     doc_md=__doc__,
-    schedule=CronDataIntervalTimetable("0 0 1 * *", timezone="UTC"),
+    schedule=AssetOrTimeSchedule(
+        timetable=CronDataIntervalTimetable("0 0 1 * *", timezone="UTC"), assets=[CONVERSATIONS]
+    ),
     start_date=Month.parse(load_settings().schedule_from or NEVER).start,
     catchup=False,
     max_active_runs=16,  # one that waits for a person holds up no other; what a GPU does is one at a time by its pool
@@ -57,7 +60,8 @@ with DAG(
         stage="select", takes=["snapshot", "train"], any_of="train", trigger_rule=TriggerRule.ALL_DONE, pool="gpu"
     )
     evaluate = StageOperator(stage="evaluate", takes=["snapshot", "select"], pool="gpu")
-    before = ["snapshot", "validate", "profile", "drift", "select", "evaluate"]
+    benchmark = StageOperator(stage="benchmark", takes=["select"], pool="gpu")
+    before = ["snapshot", "validate", "profile", "drift", "select", "evaluate", "benchmark"]
     decide = StageOperator(stage="decide", takes=before, values=bootstrap, trigger_rule=TriggerRule.NONE_FAILED)
     ask = AskOperator(takes=["decide", "evaluate", "select"])
     approve = ApproveOperator()
@@ -74,5 +78,6 @@ with DAG(
     # A mail about a failure went out well; the run failed all the same.
     done = EmptyOperator(task_id="done", trigger_rule=TriggerRule.NONE_FAILED)
 
-    snapshot >> checks >> candidates >> select >> evaluate >> decide >> ask >> approve >> [promote, decline] >> notify
+    snapshot >> checks >> candidates >> select >> [evaluate, benchmark] >> decide
+    decide >> ask >> approve >> [promote, decline] >> notify
     [decide, ask, approve, promote, decline, notify] >> done

@@ -23,10 +23,18 @@ def candidate(recipe: str) -> None:
 
 
 with DAG("bench_peer", schedule=None):
-    names = ["snapshot", "validate", "profile", "drift", "select", "evaluate", "decide", "promote", "notify"]
+    names = ["snapshot", "validate", "profile", "drift", "select", "evaluate", "decide", "notify"]
     does = {name: BashOperator(task_id=name, bash_command="true") for name in names}
+    # What a run is not asked for is skipped: benchmarks, and a person's yes.
+    for name in ("benchmark", "ask"):
+        does[name] = BashOperator(task_id=name, bash_command="exit 99")
+    approve, decline = EmptyOperator(task_id="approve"), EmptyOperator(task_id="decline")
+    promote = BashOperator(task_id="promote", bash_command="true", trigger_rule=TriggerRule.NONE_FAILED)
+    does["decide"].trigger_rule = TriggerRule.NONE_FAILED
+    does["notify"].trigger_rule = TriggerRule.ALL_DONE
     done = EmptyOperator(task_id="done", trigger_rule=TriggerRule.NONE_FAILED)
     checks = [does["validate"], does["profile"], does["drift"]]
-    does["snapshot"] >> checks >> candidate.expand(recipe=recipes()) >> does["select"] >> does["evaluate"]
-    does["evaluate"] >> does["decide"] >> does["promote"] >> does["notify"]
-    [does["decide"], does["promote"], does["notify"]] >> done
+    does["snapshot"] >> checks >> candidate.expand(recipe=recipes()) >> does["select"]
+    does["select"] >> [does["evaluate"], does["benchmark"]] >> does["decide"] >> does["ask"] >> approve
+    approve >> [promote, decline] >> does["notify"]
+    [does["decide"], does["ask"], approve, promote, decline, does["notify"]] >> done
