@@ -14,7 +14,10 @@ CONVERSATIONS = Asset("theta_conversations", uri="theta://conversations")
 
 @task(inlets=[CONVERSATIONS], outlets=[CONVERSATIONS])
 def wake(report: Any) -> None:
-    """`report` is what the stage `monitor` handed on. Emits the event that it asks for, once a run, however often cleared."""
+    """Emits the event that the stage `monitor` asks for: once a run, however often it is cleared.
+
+    `report` is what the stage handed on.
+    """
     context = get_current_context()
     settings = load_settings()
     said = Store(settings.artifacts, settings.home / "cache").open(report["uri"]).document["value"]
