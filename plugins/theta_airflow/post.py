@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
         else:
             post_waiting()
     except Exception as error:  # noqa: BLE001  whoever called is told, and tries again
-        log.error("no mail left: %s", error or type(error).__name__)  # noqa: TRY400  its last line says it all
+        log.error("no mail left: %s", error or type(error).__name__)
         return 1
     return 0
 

@@ -12,6 +12,7 @@ import pytest
 
 from theta_ml.local.health import Probes
 from theta_ml.local.layout import MARKER, Layout
+from theta_ml.local.outage import Watch
 from theta_ml.local.plan import Plan
 from theta_ml.local.secret import Secrets
 from theta_ml.local.supervisor import ProgramState, Supervisor
@@ -109,7 +110,7 @@ def test_a_task_queued_for_long_beside_free_slots_restarts_the_scheduler(
     object.__setattr__(probes, "queue", queue)
     process = sleeper(tmp_path, "scheduler")
     try:
-        Watchdog(plan, probes, Supervisor(plan.layout))._look_at_queue(scheduler(process.pid, started=0))
+        Watchdog(plan, probes, Supervisor(plan.layout), Watch(plan.layout))._look_at_queue(scheduler(process.pid, started=0))
         psutil.wait_procs([process], timeout=0.5)
         assert (process.poll() == -signal.SIGKILL) == restarted
     finally:

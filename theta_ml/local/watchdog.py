@@ -2,7 +2,7 @@
 
 supervisord restarts a process that ends. This restarts one that goes on without doing its work: a scheduler
 whose loop stopped while its process lives, a server that answers no more, an executor that lost the lock of its
-task queue with a killed worker.
+task queue with a killed worker. Where no restart helps, it says so by mail (see `outage`).
 """
 
 import logging
@@ -20,7 +20,8 @@ import psycopg
 
 from theta_ml.local.health import Probes
 from theta_ml.local.layout import Layout, StackError
-from theta_ml.local.plan import Plan, kept_plan
+from theta_ml.local.outage import Watch
+from theta_ml.local.plan import AIRFLOW_SERVICES, Plan, kept_plan
 from theta_ml.local.rotation import rotate
 from theta_ml.local.secret import load_secrets
 from theta_ml.local.strays import marked
@@ -72,25 +73,29 @@ class Watchdog:
     plan: Plan
     probes: Probes
     supervisor: Supervisor
+    outages: Watch
     patience: Patience = field(default_factory=Patience)
 
     def round(self) -> None:
         states = self.supervisor.states()
-        for name in self.plan.services:
-            if states[name].pid and states[name].state in RUNNING:  # else it was stopped by hand
-                self._look_at(states[name])
+        faults = {name: self._look_at(states[name]) for name in self.plan.services}
+        self.outages.note({name: fault for name in AIRFLOW_SERVICES if (fault := faults[name])}, time.time())
         if states["scheduler"].pid:
             self._look_at_queue(states["scheduler"])
             reap_idle_workers(self.plan.layout, states["scheduler"].pid)
         for name in self.plan.services:
             rotate(self.plan.layout.log(name))
 
-    def _look_at(self, state: ProgramState) -> None:
+    def _look_at(self, state: ProgramState) -> str | None:
+        """What is wrong with the service, restarted where it has been for too long."""
+        if not state.pid or state.state not in RUNNING:
+            return f"its process is {state.state}"  # stopped by hand: it is not started again
         fault = self.probes.check(state.name, state.started)
-        if fault and self._blameless(state.name):
-            return  # nobody's heart beats without the database; the database itself is looked at
-        if self.patience.exhausted(state, fault, time.time()):
+        # Nobody's heart beats without the database; the database itself is looked at.
+        blameless = fault and self._blameless(state.name)
+        if not blameless and self.patience.exhausted(state, fault, time.time()):
             self._restart(state, fault or "")
+        return fault
 
     def _blameless(self, name: str) -> bool:
         return name not in ("postgres", "mailbox") and "postgres" in self.patience.since
@@ -147,7 +152,7 @@ def watch(layout: Layout) -> None:
         raise StackError(f"nothing to watch: {layout.run / 'plan.json'} is missing")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    watchdog = Watchdog(plan, Probes(plan, load_secrets(layout)), Supervisor(layout))
+    watchdog = Watchdog(plan, Probes(plan, load_secrets(layout)), Supervisor(layout), Watch(layout))
     log.info("watching %s (pid %d)", ", ".join(plan.services), os.getpid())
     while not stop.wait(INTERVAL):
         watchdog.round()

@@ -1,0 +1,155 @@
+"""Airflow is dead and no restart helps: one mail, sent from here, for nothing that Airflow runs can say so.
+
+It goes through the outbox, and what waits there leaves with it; where the database is away too, it goes by itself.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from theta_ml.landing.database import connect, database_faults
+from theta_ml.local.airflow_api import mail_connection
+from theta_ml.local.layout import Layout, read_json, write_json
+from theta_ml.local.plan import repository
+from theta_ml.mail.letter import Letter, Line, compose
+from theta_ml.mail.message import Link, Message
+from theta_ml.mail.outbox import enqueue
+from theta_ml.settings import Settings, SettingsError, load_settings
+from theta_ml.stage import StageRetry
+from theta_ml.watch.overdue import tell_overdue
+
+log = logging.getLogger("watchdog")
+
+RECOVERED = 60.0
+"""Seconds that everything must have been well until an outage is over: what dies again and again is not."""
+
+RETRY = 120.0
+"""Seconds between two attempts to be heard, and to carry what waits."""
+
+PATIENCE = 120.0
+"""Seconds that the child has which carries mail."""
+
+Post = Callable[[Layout, Message | None], bool]
+
+
+@dataclass(frozen=True)
+class Outage:
+    """Kept in a file: whoever watches may be started anew meanwhile. Times are in seconds since the epoch."""
+
+    since: float
+    told: bool = False
+    """A mail has left, or waits in the outbox."""
+    tried: float = 0.0
+    well_since: float | None = None
+
+
+class Watch:
+    """Is told of each round's faults."""
+
+    def __init__(self, layout: Layout, post: Post | None = None) -> None:
+        self._layout, self._post = layout, post or carry
+        self._file = layout.run / "outage.json"
+
+    def note(self, faults: Mapping[str, str], now: float) -> None:
+        """`faults`: what is wrong, by service of Airflow's; empty where all is well."""
+        outage = self._outage()
+        if not faults:
+            if outage:
+                self._end(outage, now)
+            return
+        outage = replace(outage or Outage(now), well_since=None)
+        settings = load_settings()
+        if now - outage.since >= settings.outage_minutes * 60 and now - outage.tried >= RETRY:
+            outage = replace(outage, tried=now)
+            outage = replace(outage, told=self._tell(outage, faults, settings))
+        self._keep(outage)
+
+    def _tell(self, outage: Outage, faults: Mapping[str, str], settings: Settings) -> bool:
+        """Whether the mail has left or waits where it is safe."""
+        message = _message(outage, faults, settings)
+        try:
+            if not outage.told:
+                _queue(message, settings)
+            for month in tell_overdue(settings):
+                log.warning("%s is overdue: a mail says so", month)
+        except (StageRetry, SettingsError) as error:
+            log.warning("Airflow is dead, and so is the outbox: %s", error)
+            return outage.told or self._post(self._layout, message)
+        self._post(self._layout, None)
+        return True
+
+    def _end(self, outage: Outage, now: float) -> None:
+        outage = replace(outage, well_since=outage.well_since or now)
+        if now - (outage.well_since or now) < RECOVERED:
+            self._keep(outage)
+            return
+        log.warning("Airflow is well again; it was not for %.0f s", now - outage.since)
+        self._file.unlink()
+
+    def _outage(self) -> Outage | None:
+        kept = read_json(self._file)
+        return Outage(**kept) if kept else None
+
+    def _keep(self, outage: Outage) -> None:
+        write_json(self._file, asdict(outage))
+
+
+def _queue(message: Message, settings: Settings) -> None:
+    with database_faults(), connect(settings) as connection:
+        enqueue(connection, message, run_id="", month="", kind="outage")
+
+
+def _message(outage: Outage, faults: Mapping[str, str], settings: Settings) -> Message:
+    since = datetime.fromtimestamp(outage.since, UTC)
+    letter = Letter(
+        month="",
+        outcome="Airflow is dead",
+        headline=f"since {since:%Y-%m-%d %H:%M} UTC",
+        tone="bad",
+        sentence=(
+            f"Airflow has not worked since {since:%Y-%m-%d %H:%M} UTC, and restarts did not help: nothing is trained, "
+            "decided or promoted until it does. The champion serves on."
+        ),
+        links=[Link("Airflow", settings.airflow)],
+        footer=f"From {os.uname().nodename}, THETA_HOME {settings.home}. `theta status` and `theta logs SERVICE` say "
+        "more; `theta down` and `theta up` start it anew. One mail an outage.",
+        lines=[Line(name, "unwell", "", False, fault) for name, fault in sorted(faults.items())],
+    )
+    return compose(letter, settings, "outage", str(settings.home), since.isoformat())
+
+
+def carry(layout: Layout, message: Message | None) -> bool:
+    """Runs the child that carries mail through Airflow's SMTP provider: this message by itself, or, without one, what
+    waits in the outbox. Whether all went well."""
+    command = [sys.executable, "-m", "theta_airflow.post", *(["--direct"] if message else [])]
+    text = json.dumps(asdict(message)) if message else ""
+    try:
+        child = subprocess.run(
+            command, input=text, env=_environment(layout), text=True, capture_output=True, timeout=PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        log.warning("the mail's child had not ended after %.0f s", PATIENCE)
+        return False
+    for line in child.stderr.splitlines()[-3:]:
+        log.warning("%s", line)
+    return child.returncode == 0
+
+
+def _environment(layout: Layout) -> dict[str, str]:
+    """This process's, with the provider's connection; neither Airflow's configuration nor its database."""
+    known = mail_connection(read_json(layout.settings))
+    connection = {name: value for name, value in known.items() if name != "connection_id" and value is not None}
+    folders = (str(Path(repository()) / "plugins"), str(repository()), os.environ.get("PYTHONPATH", ""))
+    return {
+        **os.environ,
+        "THETA_HOME": str(layout.home),
+        "PYTHONPATH": os.pathsep.join(filter(None, folders)),
+        "AIRFLOW_HOME": str(layout.airflow),
+        "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(connection),
+    }
