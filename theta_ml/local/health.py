@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import psycopg
 
-from theta_ml.local.plan import Plan
+from theta_ml.local.plan import Plan, repository
 from theta_ml.local.secret import Secrets
 
 PATIENCE = 5.0
@@ -30,6 +30,10 @@ _STUCK = """
 SELECT extract(epoch FROM now() - min(queued_dttm) FILTER (WHERE state = 'queued')),
        count(*) FILTER (WHERE state = 'running')
 FROM task_instance WHERE state IN ('queued', 'running')
+"""
+
+_READ = """
+SELECT relative_fileloc FROM dag WHERE last_parsed_time IS NOT NULL UNION SELECT filename FROM import_error
 """
 
 
@@ -63,10 +67,10 @@ class Probes:
         return (float(row[0] or 0), int(row[1])) if row else (0.0, 0)
 
     def dags_parsed(self) -> bool:
-        """Whether the DAG folder has been read once. Raises psycopg.OperationalError."""
+        """Whether every file of the DAG folder has been read once. Raises psycopg.OperationalError."""
         with self._connect("airflow") as connection:
-            row = connection.execute("SELECT count(*) FROM dag_bundle WHERE last_refreshed IS NOT NULL").fetchone()
-        return bool(row and row[0])
+            read = {row[0] for row in connection.execute(_READ)}
+        return read.issuperset(file.name for file in (repository() / "dags").glob("*.py"))
 
     def _connect(self, database: str) -> psycopg.Connection[tuple[Any, ...]]:
         url = self.plan.database(database, self.secrets)
