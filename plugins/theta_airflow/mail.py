@@ -86,13 +86,19 @@ def _carry(settings: Settings, claimed: Claim) -> str | None:
     try:
         refused = send(claimed.message)
     except Exception as error:  # noqa: BLE001  whatever it was, the outbox says so, and the mail is tried again
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = _reason(error)
         with database_faults(), connect(settings) as connection:
             mark_failed(connection, claimed, reason)
         return reason
     with database_faults(), connect(settings) as connection:
         mark_sent(connection, claimed, f"refused: {', '.join(refused)}" if refused else None)
     return None
+
+
+def _reason(error: BaseException) -> str:
+    """With what the provider's own error came from, which says more."""
+    first = " ".join(str(error).split()) or type(error).__name__
+    return f"{first}: {_reason(error.__context__)}" if error.__context__ else first
 
 
 def _sent(claimed: Claim) -> str:

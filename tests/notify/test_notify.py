@@ -1,6 +1,5 @@
 import json
 import mailbox
-from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,6 @@ from click.testing import CliRunner
 
 from tests.registry.pipeline import Pipeline
 from theta_ml.cli import theta
-from theta_ml.mail.message import Message
-from theta_ml.mail.outbox import enqueue
-from theta_ml.notify.message import Letter, compose
 from theta_ml.registry.ledger import open_ledger
 from theta_ml.stage import StageFailed, StageSkipped
 
@@ -36,7 +32,7 @@ def test_a_rejection_sends_one_mail_that_says_why(pipeline: Pipeline) -> None:
     notice = pipeline.stage("notify", "2026-02", RUN, [decided]).document["value"]
     [mail] = pipeline.events.mails
     verdict = pipeline.store.open(decided).document["value"]
-    assert mail["subject"] == "Theta 2026-02: rejected"
+    assert mail["subject"] == "Theta 2026-02: rejected, 2.41 bits per byte against 2.79"
     assert (mail["to"], mail["sender"]) == ("engineers@theta.test", "theta@theta.test")
     for body in (mail["text"], mail["html"].replace("&amp;", "&")):
         assert verdict["sentence"] in body
@@ -74,20 +70,6 @@ def test_good_news_needs_nobody(pipeline: Pipeline) -> None:
     assert pipeline.events.mails == []
 
 
-def test_a_mail_of_the_training_that_could_not_leave_goes_with_it(pipeline: Pipeline) -> None:
-    decided = _reject(pipeline)
-    early = Message("started", "text", "<p>html</p>", "theta@theta.test", "engineers@theta.test", "<1@theta.test>", "")
-    with open_ledger(pipeline.settings) as connection:
-        enqueue(connection, RUN, early)
-        enqueue(connection, "run-1", replace(early, message_id="<2@theta.test>"))
-    pipeline.stage("notify", "2026-02", RUN, [decided])
-    assert [mail["subject"] for mail in pipeline.events.mails] == ["started", "Theta 2026-02: rejected"]
-    for mail in pipeline.events.mails:
-        mark_sent(pipeline.settings, mail["message_id"])
-    pipeline.stage("notify", "2026-02", RUN, [decided])
-    assert len(pipeline.events.mails) == 2
-
-
 def test_a_candidate_that_failed_is_told_beside_the_decision_on_the_others(pipeline: Pipeline) -> None:
     champion = pipeline.crown("2026-01", "run-1", "a")
     uris = pipeline.run("2026-02", champion, "b")
@@ -119,14 +101,6 @@ def test_a_failed_run_has_a_row_and_a_mail_and_may_still_decide(pipeline: Pipeli
     assert [(entry.run_id, entry.decision) for entry in pipeline.ledger] == [("run-1", "bootstrap"), (RUN, "promoted")]
     pipeline.stage("notify", "2026-02", RUN, [], failed="profile")
     assert pipeline.ledger[-1].decision == "promoted"
-
-
-def test_what_stands_in_a_report_cannot_become_markup() -> None:
-    letter = Letter("2026-02", "blocked", "Blocked: <script>alert(1)</script>", "run", None, [], [])
-    message = compose(letter, "Theta <theta@theta.test>", "a@theta.test, b@theta.test")
-    assert "<script>" not in message.html
-    assert "<script>" in message.text
-    assert message.message_id.endswith("@theta.test>")
 
 
 def _deliver(folder: Path, subject: str, date: str) -> None:

@@ -1,0 +1,136 @@
+"""Who may carry a mail, when, and how often."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Barrier
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.mail.server import message
+from theta_ml.mail.outbox import (
+    FIRST_RETRY,
+    LAST_RETRY,
+    Claim,
+    claim,
+    enqueue,
+    is_waiting,
+    mark_failed,
+    mark_sent,
+    waiting,
+    withdraw,
+)
+
+MAILS, POSTERS = 20, 6
+
+
+def queue(url: str, name: str, kind: Any = "progress", run_id: str = "run", month: str = "2026-02") -> bool:
+    with psycopg.connect(url) as connection:
+        return enqueue(connection, message(name), run_id=run_id, month=month, kind=kind)
+
+
+def take(url: str, message_id: str | None = None) -> Claim | None:
+    with psycopg.connect(url) as connection:
+        return claim(connection, message_id)
+
+
+def pass_time(url: str, seconds: int) -> None:
+    """For whoever looks at the outbox."""
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "UPDATE outbox SET next_try_at = next_try_at - %(s)s, claimed_until = claimed_until - %(s)s",
+            {"s": timedelta(seconds=seconds)},
+        )
+
+
+def test_posters_at_once_claim_each_mail_once(database_url: str) -> None:
+    for number in range(MAILS):
+        queue(database_url, f"mail-{number}")
+    together = Barrier(POSTERS)
+
+    def post(_: int) -> list[str]:
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            together.wait()
+            taken = []
+            while claimed := claim(connection):
+                taken.append(claimed.message.message_id)
+            return taken
+
+    with ThreadPoolExecutor(POSTERS) as pool:
+        taken = [message_id for part in pool.map(post, range(POSTERS)) for message_id in part]
+    assert sorted(taken) == sorted(f"<mail-{number}@theta.test>" for number in range(MAILS))
+
+
+def test_a_mail_is_there_only_if_what_it_reports_is(database_url: str) -> None:
+    with pytest.raises(ZeroDivisionError), psycopg.connect(database_url) as connection:
+        enqueue(connection, message("lost"), run_id="run", month="2026-02", kind="failed")
+        raise ZeroDivisionError
+    assert take(database_url) is None
+
+
+def test_a_claim_that_ran_out_is_anothers_and_the_late_word_of_the_first_changes_nothing(database_url: str) -> None:
+    queue(database_url, "mail")
+    first = take(database_url)
+    assert first and first.attempt == 1 and take(database_url) is None
+    pass_time(database_url, 301)
+    second = take(database_url)
+    assert second and second.attempt == 2 and second.message == first.message
+    with psycopg.connect(database_url) as connection:
+        mark_failed(connection, first, "too late to say so")
+        (row,) = waiting(connection)
+        assert row.last_error is None and row.claimed_until is not None
+        mark_sent(connection, second)
+        mark_failed(connection, second, "it has left")
+        assert waiting(connection) == []
+
+
+def test_it_is_tried_again_after_ever_longer_pauses(database_url: str) -> None:
+    queue(database_url, "mail")
+    pauses = []
+    for _ in range(7):
+        claimed = take(database_url)
+        assert claimed is not None
+        with psycopg.connect(database_url) as connection:
+            mark_failed(connection, claimed, "x" * 2000)
+            (row,) = waiting(connection)
+            now = connection.execute("SELECT clock_timestamp()").fetchone()
+        assert now is not None and take(database_url) is None
+        pauses.append(round((row.next_try_at - now[0]) / FIRST_RETRY))
+        pass_time(database_url, 3600)
+    assert pauses == [1, 2, 4, 8, 15, 15, 15] and LAST_RETRY == 15 * FIRST_RETRY
+    assert row.attempts == 7 and len(row.last_error or "") == 500
+
+
+def test_a_run_has_one_outcome_which_is_the_newest_until_it_leaves(database_url: str) -> None:
+    assert queue(database_url, "wanted", "outcome")
+    assert queue(database_url, "rejected", "outcome")  # nobody had heard of the question
+    assert queue(database_url, "failed", "failed") and queue(database_url, "other", "outcome", run_id="run-2")
+    with psycopg.connect(database_url) as connection:
+        assert [row.subject.split()[-1] for row in waiting(connection, "run")] == ["rejected", "failed"]
+    claimed = take(database_url, "<rejected@theta.test>")
+    assert claimed is not None
+    assert not queue(database_url, "promoted", "outcome")  # it is being sent
+    with psycopg.connect(database_url) as connection:
+        mark_sent(connection, claimed)
+    assert not queue(database_url, "promoted", "outcome")  # it has left
+    with psycopg.connect(database_url) as connection:
+        assert not is_waiting(connection, "<promoted@theta.test>")
+
+
+def test_a_month_has_one_alarm(database_url: str) -> None:
+    assert queue(database_url, "overdue", "overdue", run_id="a")
+    assert not queue(database_url, "overdue-2", "overdue", run_id="b")
+    assert queue(database_url, "overdue-3", "overdue", run_id="c", month="2026-03")
+
+
+def test_only_what_nobody_tried_to_send_is_taken_back(database_url: str) -> None:
+    queue(database_url, "wanted", "outcome")
+    queue(database_url, "tried", "outcome", run_id="run-2")
+    claimed = take(database_url, "<tried@theta.test>")
+    assert claimed is not None
+    with psycopg.connect(database_url) as connection:
+        mark_failed(connection, claimed, "timed out: it may have left")
+        withdraw(connection, "run", "outcome")
+        withdraw(connection, "run-2", "outcome")
+        assert [row.message_id for row in waiting(connection)] == ["<tried@theta.test>"]
