@@ -6,18 +6,14 @@ from airflow.sdk import DAG, CronTriggerTimetable, Param
 from theta_airflow.asset import wake
 from theta_airflow.stage_operator import StageOperator
 
-from theta_ml.month import MONTH_PATTERN, Month
-from theta_ml.settings import load_settings
-
-NEVER = "2999-01"  # as in theta_retrain: nothing happens unasked until THETA_SCHEDULE_FROM says from when
+from theta_ml.month import MONTH_PATTERN
 
 with DAG(
     "theta_monitor",
     description="Is it time to retrain?",
     doc_md=__doc__,
-    # Not an interval: what counts is the day it looks, and none is made up for.
-    schedule=CronTriggerTimetable("0 6 * * *", timezone="UTC"),
-    start_date=Month.parse(load_settings().schedule_from or NEVER).start,
+    # No interval, for what counts is the day it looks; no start either, or today's would be made up for at once.
+    schedule=CronTriggerTimetable("0 6 * * *", timezone="UTC", run_immediately=timedelta(0)),
     catchup=False,
     max_active_runs=1,
     params={

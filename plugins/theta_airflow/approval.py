@@ -62,12 +62,11 @@ class ApproveOperator(HITLBranchOperator):
         )
 
     def execute(self, context: Context) -> Any:
-        hours = float(context["params"]["approval_hours"])
         verdict = verdict_at(context["ti"].xcom_pull(task_ids="decide"))
-        self.subject = f"{month_of_run(context)}: make version {verdict.candidate_version} champion?"
-        self.body = approval_body(verdict, hours)
-        self.response_timeout = timedelta(hours=hours)
+        self.response_timeout = timedelta(hours=float(context["params"]["approval_hours"]))
         deadline = utcnow() + self.response_timeout
+        self.subject = f"{month_of_run(context)}: make version {verdict.candidate_version} champion?"
+        self.body = approval_body(verdict, deadline)
         try:
             return super().execute(context)
         except TaskAwaitingInput as waiting:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException
@@ -36,21 +37,22 @@ def asks_for_promotion(verdict: Verdict) -> bool:
     return verdict.decision in CROWNING
 
 
-def approval_body(verdict: Verdict, hours: float) -> str:
+def approval_body(verdict: Verdict, deadline: datetime) -> str:
     """Sentence, links, and the table of checks, as Markdown."""
     links = "\n".join(f"- [{title}]({url})" for title, url in _links(verdict, load_settings()))
     rows = "\n".join(map(_row, verdict.checks))
     return (
         f"**{_plain(verdict.sentence)}**\n\n"
-        f"Approve, and it is compared once more, then made champion. Reject, and {_standing(verdict)}. "
-        f"Without an answer within {hours:g} hours the answer is no.\n\n"
+        "Approve, and it is made champion, after another comparison where there is a new one by then. "
+        f"Reject, and {_standing(verdict)}. "
+        f"Without an answer by {deadline:%A, %d %B %Y, %H:%M} UTC the answer is no.\n\n"
         f"{links}\n\n"
-        f"| | Check | Found | Asked for | |\n|:-:|:--|--:|--:|:--|\n{rows}\n"
+        f"| | Check | Found | Asked for | |\n|:-:|:--|:--|:--|:--|\n{rows}\n"
     )
 
 
 def _standing(verdict: Verdict) -> str:
-    return "there is no champion yet" if verdict.champion_before is None else f"version {verdict.champion_before} stays"
+    return "there is none still" if verdict.champion_before is None else f"version {verdict.champion_before} stays"
 
 
 def _row(check: Check) -> str:
@@ -62,7 +64,7 @@ def _row(check: Check) -> str:
 def _shown(value: float | str | None, missing: str = "missing") -> str:
     if value is None:
         return missing
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("_", " ")
 
 
 def _plain(text: str) -> str:
