@@ -81,7 +81,7 @@ def write_snapshot(path: Path, months: dict[str, list[Conversation]], watermark:
         "months": counts,
         "without": [],
         "redacted": {},
-        "files": {},
+        "files": {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(path.glob("*.parquet"))},
         "query": "test",
     }
 
@@ -126,7 +126,12 @@ class Bench:
         self.store = Store(str(self.folder / "artifacts"), self.folder / "cache")
 
     def run(
-        self, stage: Stage[Any], months: dict[str, list[Conversation]], watermark: str = LATER, **values: Any
+        self,
+        stage: Stage[Any],
+        months: dict[str, list[Conversation]],
+        watermark: str = LATER,
+        database_url: str | None = None,
+        **values: Any,
     ) -> tuple[Any, Path]:
         """The noun and the folder with its files, for the newest of `months`."""
         key = f"{stage.name}-{len(list(self.folder.iterdir()))}"
@@ -134,7 +139,7 @@ class Bench:
         target.mkdir(parents=True)
         value = write_snapshot(source, months, watermark)
         inputs = Inputs(snapshot=Artifact("snapshot", "key", str(source), source, {"value": value}))
-        settings = Settings(home=self.folder)
+        settings = Settings(home=self.folder, database_url=database_url)
         spec = parse_spec(stage, {"month": value["month"], **values})
         if stage.resolve:
             spec = stage.resolve(spec, inputs, settings, "test")

@@ -2,20 +2,15 @@
 
 import re
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from tests.quality import damage
 from tests.quality.snapshots import Bench, Conversation
-from theta_ml.quality.columns import compare
+from theta_ml.quality.comparing import DriftReport
 from theta_ml.quality.distance import deal, jensen_shannon, one_hot, wasserstein
-from theta_ml.quality.drift import STAGE, DriftReport
-from theta_ml.quality.evidently_report import evidently_report
-from theta_ml.quality.features import Sample
-from theta_ml.quality.thresholds import DriftSpec
+from theta_ml.quality.drift import STAGE
 
 Months = dict[str, list[Conversation]]
 
@@ -35,7 +30,7 @@ def test_months_of_one_source_are_stable(bench: Bench, chats: Months, orders: Mo
     for months in (chats, orders):
         report, _ = bench.run(STAGE, months)
         assert report.outcome == "stable", report.sentence
-        assert re.fullmatch(r"2026-0\d is like 2026-0\d: [01] of \d+ columns drifted", report.sentence)
+        assert re.fullmatch(r"2026-0\d is like 2026-0\d( and 2026-0\d)?: none of \d+ columns drifted", report.sentence)
 
 
 def test_another_source_is_drift_and_no_fault(bench: Bench, orders: Months, chats: Months, irc: Months) -> None:
@@ -50,7 +45,7 @@ def test_another_source_is_drift_and_no_fault(bench: Bench, orders: Months, chat
 @pytest.mark.parametrize(
     ("edit", "role", "fault"),
     [
-        (damage.error_page, "assistant", "same reply went from"),
+        (damage.error_page, "assistant", "same template in replies went from"),
         (damage.mojibake, "", "damaged text went from"),
         (lambda text, dice: "-", "assistant", "blank replies went from"),
     ],
@@ -61,12 +56,6 @@ def test_damage_is_broken(bench: Bench, chats: Months, edit: damage.Edit, role: 
     assert report.outcome == "broken"
     assert report.sentence.startswith("2026-05 is another feed than 2026-04: ")
     assert fault in report.sentence
-
-
-def test_texts_of_one_length_are_broken(bench: Bench, chats: Months) -> None:
-    rows = damage.texts(chats["2026-05"], lambda text, dice: f"{dice.getrandbits(60):015x}", 1.0, "user")
-    report, _ = bench.run(STAGE, chats | {"2026-05": rows})
-    assert report.outcome == "broken" and "user messages have one length" in report.sentence
 
 
 def test_an_empty_month_is_broken_and_a_small_one_says_nothing(bench: Bench, chats: Months) -> None:
@@ -100,24 +89,6 @@ def test_the_same_data_gives_the_same_report(bench: Bench, irc: Months) -> None:
     first, second = (bench.run(STAGE, months, sample=100)[0] for _ in range(2))
     assert first == second
     assert first.columns != bench.run(STAGE, months, sample=100, seed=1)[0].columns
-
-
-def test_evidently_judges_by_our_methods_and_thresholds() -> None:
-    dice = np.random.default_rng(3)
-    columns = compare(DriftSpec("2026-02"), sampled(dice, 60, 0.0), sampled(dice, 90, 0.8))
-    scores, _ = evidently_report(columns, 0.5)
-    assert len(columns) == 12
-    for column in columns:
-        assert scores[column.name] == pytest.approx(column.distance, abs=1e-9), column.name
-
-
-def sampled(dice: np.random.Generator, rows: int, shift: float) -> Sample:
-    number = dice.normal(shift, 1.0, rows)
-    names = ["log_turns", "log_words", "log_user_chars", "log_reply_chars", "reply_share", "rating"]
-    numbers: dict[str, Any] = {name: np.where(dice.random(rows) < 0.1, np.nan, number) for name in names}
-    kinds = {name: dice.choice(list("abc"), rows) for name in ("source", "language", "topic", "rated", "time_of_day")}
-    words = [set(dice.choice(["one", "two", "three", "four", "five"], 3)) for _ in range(rows)]
-    return Sample("2026-02", pd.DataFrame(numbers | kinds), words)
 
 
 def test_distances_of_the_textbook() -> None:

@@ -1,18 +1,29 @@
-"""The columns that two months are compared in, each with the method and the threshold that decide."""
+"""The columns that two months are compared in: how far apart they are in each, and how far chance alone puts them."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from theta_ml.quality.digest import LEAST_USERS_OF_A_WORD, Digest
 from theta_ml.quality.distance import deal, jensen_shannon, one_hot, wasserstein
-from theta_ml.quality.features import KINDS, NUMBERS, VOCABULARY, Sample, merge_rare, vocabulary, word_counts
-from theta_ml.quality.thresholds import DriftSpec
+from theta_ml.quality.features import (
+    KINDS,
+    NUMBERS,
+    TEXT,
+    VOCABULARY,
+    merge_rare,
+    spoken,
+    uses,
+    vocabulary,
+    weighed,
+)
 
 if TYPE_CHECKING:
     import numpy as np
+    import polars as pl
     from numpy.typing import NDArray
 
-_LEAST_USERS_OF_A_WORD = 5
-"""Conversations: a word that fewer use is noise, and may be somebody's name."""
+FEWEST = 20
+"""Values on either side without which a column is left out: fewer say nothing."""
 
 
 @dataclass(frozen=True)
@@ -22,66 +33,86 @@ class Column:
     name: str
     method: str
     """Evidently's name of it."""
-    threshold: float
     distance: float
     """Ours; Evidently's is the same."""
+    chance: "NDArray[np.float64]"
+    """(shuffles,): the distances of random deals of both months' rows. The same deals in every column."""
     reference: "NDArray[np.generic]"
     current: "NDArray[np.generic]"
 
 
-def compare(spec: DriftSpec, reference: Sample, current: Sample) -> list[Column]:
+def compare(reference: Digest, current: Digest, *, shuffles: int, seed: int, vocabulary_size: int) -> list[Column]:
     """Every column in which both months have enough values."""
-    rows = len(reference.words), len(current.words)
-    dealt = deal(*rows, spec.shuffles, spec.seed)
-    numbers = (_number(spec, name, reference, current, dealt) for name in NUMBERS)
-    kinds = [_kind(spec, name, reference, current, dealt) for name in KINDS]
-    return [*(number for number in numbers if number), *kinds, *_words(spec, reference, current, dealt)]
+    import polars as pl
+
+    samples = [reference.sample, current.sample]
+    rows = pl.concat(samples)
+    dealt = deal(len(samples[0]), len(samples[1]), shuffles, seed)
+    words = spoken(samples)
+    numbers = {name: rows[name].to_numpy() for name in NUMBERS}
+    numbers[TEXT] = _reading(words, dealt[0], seed)
+    found = [_number(name, values, dealt) for name, values in numbers.items()]
+    found += [_kind(name, rows[name], dealt) for name in KINDS]
+    found.append(_words(words, dealt, vocabulary_size, reference.names | current.names))
+    return [column for column in found if column]
 
 
-def _number(
-    spec: DriftSpec, name: str, reference: Sample, current: Sample, dealt: "NDArray[np.bool_]"
-) -> Column | None:
+def _number(name: str, values: "NDArray[np.float64]", dealt: "NDArray[np.bool_]") -> Column | None:
     import numpy as np
 
-    values = np.concatenate([reference.columns[name], current.columns[name]]).astype("float64")
     known = ~np.isnan(values)
     ours, theirs = values[known & dealt[0]], values[known & ~dealt[0]]
-    if min(len(ours), len(theirs)) < spec.min_conversations:
+    if min(len(ours), len(theirs)) < FEWEST:
         return None
-    # The shuffled deals keep the number of values on each side, where a few are missing.
-    again = deal(len(ours), len(theirs), spec.shuffles, spec.seed)
-    distances = wasserstein(values[known], again)
-    threshold = _threshold(distances, spec.wasserstein, spec.chance)
-    return Column(name, "wasserstein", threshold, float(distances[0]), ours, theirs)
+    distances = wasserstein(values[known], dealt[:, known])
+    return Column(name, "wasserstein", float(distances[0]), distances[1:], ours, theirs)
 
 
-def _kind(spec: DriftSpec, name: str, reference: Sample, current: Sample, dealt: "NDArray[np.bool_]") -> Column:
+def _kind(name: str, values: "pl.Series", dealt: "NDArray[np.bool_]") -> Column:
+    merged = merge_rare(values).to_numpy().astype(object)
+    distances = jensen_shannon(one_hot(merged), dealt)
+    return Column(name, "jensenshannon", float(distances[0]), distances[1:], merged[dealt[0]], merged[~dealt[0]])
+
+
+def _words(words: "pl.DataFrame", dealt: "NDArray[np.bool_]", size: int, names: dict[int, str]) -> Column | None:
+    """The vocabulary as one column: a word for each conversation that uses it. None where no word is common."""
     import numpy as np
 
-    ours, theirs = (side.to_numpy() for side in merge_rare(reference.columns[name], current.columns[name]))
-    distances = jensen_shannon(one_hot(np.concatenate([ours, theirs])), dealt)
-    threshold = _threshold(distances, spec.jensen_shannon, spec.chance)
-    return Column(name, "jensenshannon", threshold, float(distances[0]), ours, theirs)
+    ours = int(dealt[0].sum())
+    chosen = vocabulary(words, ours, len(dealt[0]) - ours, size, LEAST_USERS_OF_A_WORD)
+    used = uses(words, len(dealt[0]), chosen)
+    if not used[:ours].any() or not used[ours:].any():
+        return None
+    distances = jensen_shannon(used, dealt)
+    # A word that is common in both months together may be so in neither, and then has no name.
+    named = np.array([names.get(code, f"#{code:08x}") for code in chosen], dtype=object)
+    sides = (named[np.nonzero(side)[1]] for side in (used[:ours], used[ours:]))
+    return Column(VOCABULARY, "jensenshannon", float(distances[0]), distances[1:], *sides)
 
 
-def _words(spec: DriftSpec, reference: Sample, current: Sample, dealt: "NDArray[np.bool_]") -> list[Column]:
-    """The vocabulary as one column: a word for each conversation that uses it. Empty where no word is common."""
+def _reading(words: "pl.DataFrame", ours: "NDArray[np.bool_]", seed: int) -> "NDArray[np.float64]":
+    """(rows,): whether a conversation reads more like the current month (high) or the reference (low); missing on the
+    half of the rows from which that was learned.
+
+    A classifier two-sample test (Lopez-Paz & Oquab 2017): as the direction was learned on other rows, those that are
+    left may be dealt at random to see what chance makes of it (Kim et al. 2021). The classifier is Fisher's, with
+    independent features, on hashed and weighed words.
+    """
     import numpy as np
 
-    words = vocabulary(reference.words, current.words, spec.vocabulary_size, _LEAST_USERS_OF_A_WORD)
-    if not words:
-        return []
-    sides = word_counts(reference.words, words), word_counts(current.words, words)
-    names = np.array(words, dtype=object)
-    ours, theirs = (names[np.nonzero(side)[1]] for side in sides)
-    if not len(ours) or not len(theirs):
-        return []
-    distances = jensen_shannon(np.vstack(sides), dealt)
-    threshold = _threshold(distances, spec.vocabulary, spec.chance)
-    return [Column(VOCABULARY, "jensenshannon", threshold, float(distances[0]), ours, theirs)]
+    table = weighed(words, len(ours))
+    learned = np.random.default_rng(seed).random(len(ours)) < 0.5
+    sides = table[learned & ours], table[learned & ~ours]
+    values = np.full(len(ours), np.nan)
+    if min(map(len, sides)) and len(words):
+        spread = (sides[0].var(axis=0) + sides[1].var(axis=0)) / 2
+        direction = (sides[1].mean(axis=0) - sides[0].mean(axis=0)) / (spread + spread.mean() + 1e-9)
+        values[~learned] = _ranks(table[~learned] @ direction)
+    return values
 
 
-def _threshold(distances: "NDArray[np.float64]", least: float, chance: float) -> float:
-    import numpy as np
+def _ranks(values: "NDArray[np.float32]") -> "NDArray[np.float64]":
+    """0 to 1: how far apart two worlds are beyond all doubt says nothing."""
+    from scipy.stats import rankdata
 
-    return round(max(least, float(np.quantile(distances[1:], chance))), 4)
+    return rankdata(values) / len(values)

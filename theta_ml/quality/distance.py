@@ -25,19 +25,29 @@ def deal(reference: int, current: int, shuffles: int, seed: int) -> "NDArray[np.
 def wasserstein(values: "NDArray[np.float64]", dealt: "NDArray[np.bool_]") -> "NDArray[np.float64]":
     """First Wasserstein distance in standard deviations of the reference; (rows,), (deals, rows) → (deals,).
 
-    The area between the two cumulative distributions (Evidently's `wasserstein`).
+    The area between the two cumulative distributions (Evidently's `wasserstein`). The true deal's is computed in double
+    precision, to be Evidently's; chance's in single, which is half the work.
     """
     import numpy as np
 
     order = np.argsort(values, kind="stable")
     values, ours = values[order], dealt[:, order]
-    below = np.cumsum(ours, axis=1) / ours.sum(axis=1, keepdims=True)
-    below -= np.cumsum(~ours, axis=1) / (~ours).sum(axis=1, keepdims=True)
-    area = np.abs(below[:, :-1]) @ np.diff(values)
-    centred = values - values.mean()
+    return np.concatenate([_apart(values, ours[:1], np.float64), _apart(values, ours[1:], np.float32)])
+
+
+def _apart(values: "NDArray[np.float64]", ours: "NDArray[np.bool_]", dtype: type) -> "NDArray[np.float64]":
+    """values (rows,) sorted, ours (deals, rows) → (deals,)."""
+    import numpy as np
+
     count = ours.sum(axis=1)
-    variance = (ours @ centred**2) / count - ((ours @ centred) / count) ** 2
-    return area / np.maximum(np.sqrt(np.maximum(variance, 0)), _SMALLEST_SPREAD)
+    share = ours / count[:, None].astype(dtype)  # (deals, rows): each of the reference's rows, 1 in all
+    centred = (values - values.mean()).astype(dtype)
+    variance = share @ centred**2 - (share @ centred) ** 2
+    share *= (1 + count / (len(values) - count)).astype(dtype)[:, None]
+    share -= (1 / (len(values) - count)).astype(dtype)[:, None]
+    apart = np.cumsum(share, axis=1, out=share)  # between the cumulative distributions
+    area = np.abs(apart, out=apart)[:, :-1] @ np.diff(values).astype(dtype)
+    return area.astype(np.float64) / np.maximum(np.sqrt(np.maximum(variance, 0)), _SMALLEST_SPREAD)
 
 
 def jensen_shannon(counts: "NDArray[np.float64]", dealt: "NDArray[np.bool_]") -> "NDArray[np.float64]":
@@ -47,7 +57,7 @@ def jensen_shannon(counts: "NDArray[np.float64]", dealt: "NDArray[np.bool_]") ->
     """
     import numpy as np
 
-    ours = dealt.astype("float64") @ counts
+    ours = (dealt.astype("float32") @ counts.astype("float32")).astype("float64")  # counts: exact
     theirs = counts.sum(axis=0) - ours
     p, q = (side / np.maximum(side.sum(axis=1, keepdims=True), 1) for side in (ours, theirs))
     middle = (p + q) / 2

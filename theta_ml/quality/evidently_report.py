@@ -6,7 +6,7 @@ from typing import Any
 from theta_ml.quality.columns import Column
 
 
-def evidently_report(columns: list[Column], drifted_share: float) -> tuple[dict[str, float], str]:
+def evidently_report(columns: list[Column], thresholds: dict[str, float]) -> tuple[dict[str, float], str]:
     """Each column's score as Evidently computed it, and its page: HTML that holds its scripts."""
     os.environ["DO_NOT_TRACK"] = "1"  # read when the package is imported
     from evidently import DataDefinition, Dataset, Report
@@ -21,9 +21,9 @@ def evidently_report(columns: list[Column], drifted_share: float) -> tuple[dict[
     )
     preset = DataDriftPreset(
         columns=[column.name for column in columns],
-        drift_share=drifted_share,
+        drift_share=1 / len(columns),  # the thresholds are for all columns together: one beyond its own is enough
         per_column_method={column.name: column.method for column in columns},
-        per_column_threshold={column.name: column.threshold for column in columns},
+        per_column_threshold=thresholds,
     )
     result = Report([preset]).run(current_data=current, reference_data=reference)
     return _scores(result.dict()), result.get_html_str(as_iframe=False)

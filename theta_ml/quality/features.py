@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 NUMBERS = ["log_turns", "log_words", "log_user_chars", "log_reply_chars", "reply_share", "rating"]
 KINDS = ["source", "language", "topic", "rated", "time_of_day"]
-WORDS = ["user_words", "reply_words", "last_words"]
+WORDS = ["user_words", "reply_words"]
 VOCABULARY, TEXT = "vocabulary", "text"
 HASHED_WORDS = 1024
 """Dimensions of a conversation's words (feature hashing, Weinberger et al. 2009)."""
@@ -30,12 +30,10 @@ def sampled(
 
     columns = _columns(rows.filter(pl.Series(drawn)))
     place = np.cumsum(drawn) - 1
-    words = scan.words.with_columns(row=pl.Series(place)[scan.words["conversation"]])
-    last = scan.last_words.with_columns(row=pl.Series(place)[scan.last_words["conversation"]])
-    sides = {"user_words": words.filter(pl.col("role") == "user"), "reply_words": words.filter(pl.col("role") != "user")}
-    columns = columns.with_columns(
-        _lists(table, name, len(columns)) for name, table in {**sides, "last_words": last}.items()
-    )
+    words = scan.words.unique(maintain_order=True)
+    words = words.with_columns(row=pl.Series(place)[words["conversation"]])
+    sides = {"user_words": pl.col("role") == "user", "reply_words": pl.col("role") != "user"}
+    columns = columns.with_columns(_lists(words.filter(side), name, len(columns)) for name, side in sides.items())
     users = words.unique(["row", "word"])["word"].value_counts()
     named = users.filter(pl.col("count") >= least)["word"]
     return columns, {code: scan.names[code] for code in sorted(named)}
@@ -46,7 +44,9 @@ def _lists(table: "pl.DataFrame", name: str, rows: int) -> "pl.Series":
     import polars as pl
 
     lists = table.group_by("row", maintain_order=True).agg(pl.col("word"))
-    every = pl.DataFrame({"row": pl.int_range(rows, eager=True)}).join(lists, on="row", how="left", maintain_order="left")
+    every = pl.DataFrame({"row": pl.int_range(rows, eager=True)}).join(
+        lists, on="row", how="left", maintain_order="left"
+    )
     return every["word"].fill_null(pl.lit([], dtype=pl.List(pl.UInt32))).cast(pl.List(pl.UInt32)).alias(name)
 
 

@@ -9,12 +9,12 @@ from theta_ml.quality.suite import shown
 
 def write_report(path: Path, report: Any) -> None:
     """Writes a ValidationReport as a page."""
-    _render(path, "validation.html", report=report, shown=_shown)
+    render(path, "validation.html", report=report, shown=_shown)
 
 
 def write_note(path: Path, title: str, sentence: str) -> None:
     """A page for when there is only a sentence to show."""
-    _render(path, "note.html", title=title, sentence=sentence)
+    render(path, "note.html", title=title, sentence=sentence)
 
 
 def write_above(path: Path, sentence: str, html: str) -> None:
@@ -23,7 +23,8 @@ def write_above(path: Path, sentence: str, html: str) -> None:
     path.write_text(html.replace("<body>", f"<body>{line}", 1), encoding="utf-8")
 
 
-def _render(path: Path, template: str, **values: Any) -> None:
+def render(path: Path, template: str, **values: Any) -> None:
+    """Writes the template of this room, filled in."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(loader=PackageLoader("theta_ml.quality"), autoescape=True, undefined=StrictUndefined)
