@@ -76,6 +76,11 @@ class Layout:
     def lock(self) -> Path:
         return self.run / "up.lock"
 
+    @property
+    def outage(self) -> Path:
+        """What the watchdog knows of an Airflow that is dead."""
+        return self.run / "outage.json"
+
     def log(self, service: str) -> Path:
         return self.logs / f"{service}.log"
 

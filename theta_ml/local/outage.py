@@ -54,21 +54,22 @@ class Watch:
 
     def __init__(self, layout: Layout, post: Post | None = None) -> None:
         self._layout, self._post = layout, post or carry
-        self._file = layout.run / "outage.json"
+        self._file = layout.outage
 
     def note(self, faults: Mapping[str, str], now: float) -> None:
         """`faults`: what is wrong, by service of Airflow's; empty where all is well."""
-        outage = self._outage()
+        before = self._outage()
         if not faults:
-            if outage:
-                self._end(outage, now)
+            if before:
+                self._end(before, now)
             return
-        outage = replace(outage or Outage(now), well_since=None)
+        outage = replace(before or Outage(now), well_since=None)
         settings = load_settings()
         if now - outage.since >= settings.outage_minutes * 60 and now - outage.tried >= RETRY:
             outage = replace(outage, tried=now)
             outage = replace(outage, told=self._tell(outage, faults, settings))
-        self._keep(outage)
+        if outage != before:
+            self._keep(outage)
 
     def _tell(self, outage: Outage, faults: Mapping[str, str], settings: Settings) -> bool:
         """Whether the mail has left or waits where it is safe."""
@@ -85,11 +86,13 @@ class Watch:
         return True
 
     def _end(self, outage: Outage, now: float) -> None:
-        outage = replace(outage, well_since=outage.well_since or now)
-        if now - (outage.well_since or now) < RECOVERED:
-            self._keep(outage)
-            return
-        log.warning("Airflow is well again; it was not for %.0f s", now - outage.since)
+        if outage.well_since is None:
+            self._keep(replace(outage, well_since=now))
+        elif now - outage.well_since >= RECOVERED:
+            self._over(now - outage.since)
+
+    def _over(self, seconds: float) -> None:
+        log.warning("Airflow is well again; it was not for %.0f s", seconds)
         self._file.unlink()
 
     def _outage(self) -> Outage | None:
