@@ -5,18 +5,25 @@ SELECT
     language,
     topic,
     rating,
+    user_hash,
     occurred_at,
     coalesce(turns, 0) AS turns,
     coalesce(chars, 0) AS chars,
     coalesce(has_words, 0) AS has_words,
     coalesce(replies > 0, false)::int AS has_reply,
     coalesce(first_user < coalesce(first_reply, first_user + 1), false)::int AS starts_with_user,
-    first_said_at,
     seconds_a_turn,
     lowest_feedback,
     highest_feedback
 FROM (
-    SELECT conversation_id, source, language, topics[1] AS topic, rating, occurred_at
+    SELECT
+        conversation_id,
+        source,
+        language,
+        topics[1] AS topic,
+        rating,
+        occurred_at,
+        hashtextextended(user_id, 0) AS user_hash
     FROM conversations
     WHERE occurred_at >= %(start)s
       AND occurred_at < %(end)s
@@ -30,11 +37,14 @@ LEFT JOIN (
         conversation_id,
         count(*) AS turns,
         sum(char_length(content)) AS chars,
-        max((content ~ '[A-Za-z0-9]' OR octet_length(content) <> char_length(content))::int) AS has_words,
+        -- a letter or digit anywhere, as in `blank` of a message
+        max((
+            content ~ '[A-Za-z0-9]'
+            OR (octet_length(content) <> char_length(content) AND content ~ '[ªµºÀ-ÖØ-öø-ˁͰ-῿Ⰰ-ⷿ々-〇〱-퟿豈-ﴽﵐ-﷿ﹰ-ﻼ０-９Ａ-Ｚａ-ｚｦ-ￜ\U00010000-\U0001BFFF\U00020000-\U0003FFFF]')
+        )::int) AS has_words,
         count(*) FILTER (WHERE role = 'assistant') AS replies,
         min(position) FILTER (WHERE role = 'user') AS first_user,
         min(position) FILTER (WHERE role = 'assistant') AS first_reply,
-        min(created_at) AS first_said_at,
         -- the slope of time over position: below zero where the messages' times run backwards
         regr_slope(date_part('epoch', created_at), position) AS seconds_a_turn
     FROM messages

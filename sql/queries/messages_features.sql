@@ -42,15 +42,22 @@ SELECT
     )::int AS machine_output,
     -- base64, hexadecimal or one key held down: 60 letters and digits in a row (addresses have dots and hyphens)
     (char_length(content) >= 60 AND content ~ '[A-Za-z0-9+/=]{60}')::int AS unbroken_run,
-    -- what servers say when they have nothing to say
-    (
-        left(content, 200) ~* '^\W*(\d{3}\W+)?(an? )?((internal|unexpected|unknown) (server )?error|bad gateway|gateway time-?out|service (is )?(temporarily )?unavailable|error occurred|error[ :]+\d{3}|http(/\d\S*)? [45]\d\d|request (timed out|failed)|too many requests|rate limit|traceback \(most recent|upstream (connect|request) )'
-        OR (char_length(content) < 40 AND content ~* '^\s*(null|none|nan|undefined|\[object object\])\s*$')
-    )::int AS error_message,
+    -- what servers say when they have nothing to say; missing on what is no reply
+    CASE
+        WHEN role = 'assistant'
+        THEN (
+            left(content, 200) ~* '^\W*(\d{3}\W+)?(an? )?((internal|unexpected|unknown) (server )?error|bad gateway|gateway time-?out|service (is )?(temporarily )?unavailable|error occurred|error[ :]+\d{3}|http(/\d\S*)? [45]\d\d|request (timed out|failed)|too many requests|rate limit|traceback \(most recent|upstream (connect|request) )'
+            OR (char_length(content) < 40 AND content ~* '^\s*(null|none|nan|undefined|\[object object\])\s*$')
+        )::int
+    END AS error_reply,
     -- equal where the same was said, and almost only there
     hashtextextended(content, 0) AS text_hash,
     -- equal where the same was said but for numbers, hexadecimal identifiers and blanks, as in an error page
-    hashtextextended(translate(lower(left(content, 300)), E'0123456789abcdef- \t\r\n', ''), 0) AS template_hash
+    CASE
+        WHEN content ~ '[0-9]'
+        THEN hashtextextended(translate(lower(left(content, 300)), E'0123456789abcdef- \t\r\n', ''), 0)
+        ELSE hashtextextended(content, 0)
+    END AS template_hash
 FROM conversations
 JOIN messages USING (conversation_id)
 WHERE occurred_at >= %(start)s

@@ -114,6 +114,13 @@ def read(folder: Path, months: list[str] | None, quarantined: bool) -> pa.Table:
     return pa.concat_tables([SCHEMA.empty_table(), *kept])
 
 
+def read_faults(folder: Path, month: str) -> Faults:
+    """Of the month's conversations that have any."""
+    table = pq.read_table(folder / file_name(month), columns=["conversation_id", "faults"])
+    rows = zip(table["conversation_id"].to_pylist(), table["faults"].to_pylist(), strict=True)
+    return {conversation_id: names for conversation_id, names in rows if names}
+
+
 def sound(table: pa.Table) -> pa.Table:
     """The rows without faults. The table has the column `faults`."""
     fit = pc.equal(pc.fill_null(pc.list_value_length(table["faults"]), 0), 0)

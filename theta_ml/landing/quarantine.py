@@ -79,7 +79,8 @@ def faults_of(connection: psycopg.Connection, found: list[Rule], arguments: dict
         return dict(psycopg.ClientCursor(connection).execute(statement, values).fetchall())
     except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedFunction, psycopg.DataError) as error:
         raise StageFailed(
-            f"a quarantine rule of expectations/ cannot be applied: {error.diag.message_primary}"
+            f"a quarantine rule of expectations/ cannot be applied: {error.diag.message_primary}; rules may name the"
+            " columns of sql/queries/conversations_features.sql and messages_features.sql"
         ) from None
 
 

@@ -3,17 +3,10 @@
 import math
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
 from theta_ml.landing.snapshot import Snapshot
 from theta_ml.month import Month
-from theta_ml.quality.batch import load_batch
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 Range = tuple[float | None, float | None]
 
@@ -24,6 +17,19 @@ _SEEN = 0.8
 """Of the smallest month before: what came once may come again, and a little less."""
 _STEADY_AFTER = 3
 """Months before, from which on their spread says something."""
+_USUAL_USER = 1.5
+"""How much more than in the months before one user may contribute."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """One of the months before."""
+
+    month: str
+    reply_chars: float | None
+    """Median over its conversations of the mean length of their replies; None where nobody replied."""
+    busiest_share: float
+    """Of its conversations, those of the user with most."""
 
 
 def elapsed(snapshot: Snapshot) -> float:
@@ -52,25 +58,12 @@ def usual_volume(counts: list[int], share: float, lowest: float, lowest_unsure: 
     return math.floor(low), math.ceil(max(usual * highest, usual * wide))
 
 
-@dataclass(frozen=True)
-class Past:
-    """Of the months before: the medians of the replies' lengths, and the hashes of the conversations."""
-
-    reply_chars: list[float]
-    fingerprints: "NDArray[np.uint64]"
-
-    def usual_reply(self, factor: float) -> Range:
-        """Shortest and longest median reply to expect, in characters."""
-        if not self.reply_chars:
-            return None, None
-        usual = median(self.reply_chars)
-        return usual / factor, usual * factor
+def usual_reply(past: list[Past], factor: float) -> Range:
+    """Shortest and longest median reply to expect, in characters."""
+    known = [month.reply_chars for month in past if month.reply_chars is not None]
+    return (median(known) / factor, median(known) * factor) if known else (None, None)
 
 
-def read_past(path: Path, months: list[str]) -> Past:
-    import numpy as np
-
-    batches = [load_batch(path, month) for month in months]
-    medians = [float(batch.messages["reply_chars"].median()) for batch in batches]
-    seen = [batch.conversations["fingerprint"].to_numpy() for batch in batches]
-    return Past([value for value in medians if not math.isnan(value)], np.concatenate([np.zeros(0, "uint64"), *seen]))
+def usual_user(past: list[Past], most: float) -> float:
+    """Share of one user to expect at most: a team of three has a busiest one, and always had."""
+    return max(most, *(_USUAL_USER * month.busiest_share for month in past), 0)

@@ -4,12 +4,33 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from theta_ml.landing.snapshot import Snapshot
 from theta_ml.quality.suite import shown
 
 
-def write_report(path: Path, report: Any) -> None:
-    """Writes a ValidationReport as a page."""
-    render(path, "validation.html", report=report, shown=_shown)
+def write_report(path: Path, report: Any, snapshot: Snapshot, reasons: dict[str, str]) -> None:
+    """Writes a ValidationReport as a page; `reasons` says of each rule why what breaks it is set aside."""
+    aside = snapshot.months[snapshot.month]["quarantined"]
+    landed = snapshot.new_conversations + aside
+    failed = [check for check in report.checks if not check.passed]
+    passed = [check for check in report.checks if check.passed]
+    render(
+        path,
+        "validation.html",
+        report=report,
+        failed=failed,
+        passed=passed,
+        rules=[(name, report.quarantined[name], reasons.get(name, "")) for name in _most_first(report.quarantined)],
+        landed=landed,
+        aside=aside,
+        watermark=snapshot.watermark,
+        shown=_shown,
+        share=lambda count: shown(count / landed if landed else 0.0, "share"),
+    )
+
+
+def _most_first(counts: dict[str, int]) -> list[str]:
+    return sorted(counts, key=lambda name: (-counts[name], name))
 
 
 def write_note(path: Path, title: str, sentence: str) -> None:

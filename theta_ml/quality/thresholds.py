@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ValidateSpec:
-    """The thresholds that the suites refer to by name. Shares are 0-1."""
+    """The thresholds that the suites refer to by name, beside those they hold themselves. Shares are 0-1."""
 
     month: str
     """Month to judge."""
@@ -20,7 +20,7 @@ class ValidateSpec:
     history_months: int = 3
     """Months before whose replies and conversations this month is compared with."""
     reply_length_factor: float = 2.5
-    """How many times longer or shorter the median reply may be than in the months before."""
+    """How many times longer or shorter the median conversation's replies may be than in the months before."""
     min_with_reply: float = 0.5
     """Conversations with at least one reply: without one there is nothing to learn."""
     min_starts_with_user: float = 0.5
@@ -39,26 +39,18 @@ class ValidateSpec:
     """The most frequent user message, numbers aside; 5 % of a healthy corpus of orders are `yes`."""
     max_same_length: float = 0.15
     """Replies of 20 characters or more that have the most frequent length: more, and something cuts them."""
-    max_error_replies: float = 0.03
-    """Replies that are a server's error message."""
     max_blank_replies: float = 0.1
     """Replies without a letter or digit; lone smileys and question marks are up to 2 % of real chats."""
     max_blank_messages: float = 0.1
     """Messages of anybody without a letter or digit."""
+    max_same_speaker: float = 0.75
+    """Messages by whoever spoke just before: half of them in a chat room, all where the roles were lost."""
+    max_one_user: float = 0.2
+    """Conversations of the user with most; 1.5 times the share of the months before where that is more."""
+    max_new_languages: float = 0.5
+    """Conversations in languages that no month before has."""
     max_echoes: float = 0.1
     """Replies that repeat the message before; up to 2 % where people greet each other."""
-    max_mojibake: float = 0.02
-    """Messages read in the wrong encoding."""
-    max_lost_characters: float = 0.03
-    """Messages with characters that a conversion lost; up to 1 % of real chats look so by accident."""
-    max_control_characters: float = 0.02
-    """Messages with control or private-use characters."""
-    max_machine_output: float = 0.03
-    """Messages that are HTML, JSON or encoded data."""
-    min_rating: float = -1.0
-    """Lowest rating that makes sense: thumbs are -1 or 1, stars 1 to 5."""
-    max_rating: float = 5.0
-    """Highest rating that makes sense."""
     suites: str = ""
     """Key of the suites' text, filled in by the stage: an edited suite judges anew."""
 

@@ -1,28 +1,40 @@
 """Stage `validate`: is the month's data fit to train on?
 
-The suites in `expectations/` judge features of exactly the run's month. A month that does not pass is a result, not an
-error: the report says in plain words what is wrong.
+The suites in `expectations/` are run in Postgres, on exactly the run's month as the snapshot's watermark has it. A
+month that does not pass is a result, not an error: the report says in plain words what is wrong. Conversations that the
+snapshot has set aside are judged with the others: a month with too many of them is blocked.
 """
 
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 
+import psycopg
+
+from theta_ml.landing.database import connect, database_faults, query
+from theta_ml.landing.parquet import read_faults
+from theta_ml.landing.quarantine import reasons
 from theta_ml.landing.snapshot import Snapshot
+from theta_ml.landing.suites import SUITES, digest, read_suite
 from theta_ml.month import Month
-from theta_ml.quality.batch import Batch, load_batch
-from theta_ml.quality.history import Past, elapsed, read_past, usual_volume
+from theta_ml.quality.history import Past, elapsed, usual_reply, usual_user, usual_volume
+from theta_ml.quality.judging import Judge
 from theta_ml.quality.report import write_report
-from theta_ml.quality.suite import Check, Parameters, read_suite, run_suite, suites_key
+from theta_ml.quality.suite import Check, Parameters, run_suite
+from theta_ml.quality.tables import FeatureTables, Span, feature_tables
 from theta_ml.quality.thresholds import ValidateSpec
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, Stage, StageFailed, Work
 
-SUITES = ["conversations", "messages"]
+DOCS = "data_docs"
 _NAMED_FAULTS = 3
 
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """The verdict on the month's data. File report.html, self-contained."""
+    """The verdict on the month's data. File report.html, self-contained; folder data_docs, Great Expectations' own."""
 
     month: str
     passed: bool
@@ -33,8 +45,8 @@ class ValidationReport:
 
 
 def resolve(spec: ValidateSpec, inputs: Inputs, settings: Settings, run_id: str) -> ValidateSpec:
-    """Names the suites' text before the stage's key is taken."""
-    return replace(spec, suites=suites_key(SUITES))
+    """Names the suites' text before the stage's key is taken: edited suites judge anew."""
+    return replace(spec, suites=digest([read_suite(name) for name in SUITES]))
 
 
 def validate(spec: ValidateSpec, inputs: Inputs, work: Work) -> ValidationReport:
@@ -42,39 +54,79 @@ def validate(spec: ValidateSpec, inputs: Inputs, work: Work) -> ValidationReport
     snapshot = inputs.noun("snapshot", Snapshot)
     if snapshot.month != spec.month:
         raise StageFailed(f"the snapshot is of {snapshot.month}, not of {spec.month}")
-    path = inputs.path("snapshot")
-    batch = load_batch(path, spec.month)
-    past = read_past(path, snapshot.window[:-1][-spec.history_months :])
-    report = judge(spec, snapshot, batch, past)
-    write_report(work.path / "report.html", report)
+    with database_faults(), connect(work.settings) as connection, opening(work) as judge:
+        connection.autocommit = True
+        with feature_tables(connection, work.key, span(spec, snapshot)) as tables:
+            checks = run_checks(spec, snapshot, tables, judge.result())
+        set_aside(connection, inputs, snapshot, work.run_id)
+        judge.result().write_docs(work.path / DOCS)
+    report = _report(spec.month, tables.rows["conversations"], checks, snapshot.quarantined)
+    write_report(work.path / "report.html", report, snapshot, reasons())
     work.events.log(report.sentence)
     return report
 
 
-def judge(spec: ValidateSpec, snapshot: Snapshot, batch: Batch, past: Past) -> ValidationReport:
-    """Runs the suites on the batch."""
-    conversations = batch.conversations.assign(seen_before=batch.conversations["fingerprint"].isin(past.fingerprints))
-    frames = {"conversations": conversations, "messages": batch.messages}
-    known = parameters(spec, snapshot, past)
-    checks = [check for name in SUITES for check in run_suite(read_suite(name), frames[name], spec.month, known)]
-    passed = all(check.passed for check in checks)
-    return ValidationReport(spec.month, passed, _sentence(spec.month, len(batch), checks), checks, snapshot.quarantined)
+@contextmanager
+def opening(work: Work) -> Iterator[Future[Judge]]:
+    """Great Expectations takes seconds to load: Postgres computes meanwhile."""
+    with ThreadPoolExecutor(1, "great-expectations") as pool:
+        judge = pool.submit(Judge.open, work.settings.require_database(), work.path / DOCS)
+        yield judge
+        judge.result().close()
 
 
-def parameters(spec: ValidateSpec, snapshot: Snapshot, past: Past) -> Parameters:
+def span(spec: ValidateSpec, snapshot: Snapshot) -> Span:
+    """The month, and those before it that the snapshot holds."""
+    month, past = Month.parse(spec.month), snapshot.window[:-1][-spec.history_months :]
+    past_start = Month.parse(past[0]).start if past else month.start
+    return Span(month.start, month.end, datetime.fromisoformat(snapshot.watermark), past_start, past)
+
+
+def run_checks(spec: ValidateSpec, snapshot: Snapshot, tables: FeatureTables, judge: Judge) -> list[Check]:
+    """All suites on the month's tables."""
+    known = parameters(spec, snapshot, tables.past)
+    return [check for name in SUITES for check in run_suite(name, tables, judge, spec.month, known)]
+
+
+def parameters(spec: ValidateSpec, snapshot: Snapshot, past: list[Past]) -> Parameters:
     """What the suites may name: the spec's fields, the month's bounds, and what the months before lead to expect."""
     month = Month.parse(spec.month)
-    counts = [snapshot.months[earlier]["conversations"] for earlier in snapshot.window[:-1]]
+    counts = [landed(snapshot, earlier) for earlier in snapshot.window[:-1]]
     volume = usual_volume(counts, elapsed(snapshot), spec.lowest_volume, spec.lowest_volume_unsure, spec.highest_volume)
-    reply = past.usual_reply(spec.reply_length_factor)
+    reply = usual_reply(past, spec.reply_length_factor)
     return asdict(spec) | {
-        "month_start": month.start,
-        "month_end": month.end,
+        "month_start": month.start.isoformat(),
+        "month_end": month.end.isoformat(),
         "volume_low": volume[0],
         "volume_high": volume[1],
         "reply_chars_low": reply[0],
         "reply_chars_high": reply[1],
+        "one_user_high": usual_user(past, spec.max_one_user),
+        "new_languages_high": spec.max_new_languages if past else None,
     }
+
+
+def landed(snapshot: Snapshot, month: str) -> int:
+    """Conversations of the month, those that were set aside among them."""
+    counts = snapshot.months[month]
+    return counts["conversations"] + counts["quarantined"]
+
+
+def set_aside(connection: psycopg.Connection, inputs: Inputs, snapshot: Snapshot, run_id: str) -> None:
+    """Writes the table `quarantine`: what the snapshot's file says of the month, whatever the suites say by now."""
+    faults = read_faults(inputs.path("snapshot"), snapshot.month)
+    why = reasons()
+    broken = [(each, rule, why.get(rule, rule)) for each, names in faults.items() for rule in names]
+    if broken:
+        ids, rules, told = (list(column) for column in zip(*broken, strict=True))
+        key = inputs.artifact("snapshot").key
+        rows = {"snapshot_key": key, "month": snapshot.month, "run_id": run_id, "ids": ids, "rules": rules}
+        connection.execute(query("set_aside"), rows | {"reasons": told})
+
+
+def _report(month: str, conversations: int, checks: list[Check], quarantined: dict[str, int]) -> ValidationReport:
+    passed = all(check.passed for check in checks)
+    return ValidationReport(month, passed, _sentence(month, conversations, checks), checks, quarantined)
 
 
 def _sentence(month: str, conversations: int, checks: list[Check]) -> str:
@@ -87,4 +139,4 @@ def _sentence(month: str, conversations: int, checks: list[Check]) -> str:
     return f"{month} is blocked: {named}{rest}"
 
 
-STAGE = Stage("validate", 1, ValidateSpec, validate, resolve)
+STAGE = Stage("validate", 2, ValidateSpec, validate, resolve)

@@ -1,0 +1,49 @@
+-- What the suite `conversations` judges: a row a conversation of the month, beside the months before.
+CREATE UNLOGGED TABLE {conversations} AS
+WITH busiest AS (
+    SELECT user_hash
+    FROM ({conversations_features}) AS features
+    WHERE user_hash IS NOT NULL
+    GROUP BY user_hash
+    ORDER BY count(*) DESC, 1
+    LIMIT 1
+),
+known AS (
+    SELECT DISTINCT language
+    FROM conversations
+    WHERE occurred_at >= %(past_start)s
+      AND occurred_at < %(start)s
+      AND landed_at <= %(watermark)s
+),
+said AS (
+    SELECT
+        conversation,
+        bit_xor(hashint8extended(text_hash, position)) AS fingerprint,
+        avg(reply_chars)::float8 AS reply_chars
+    FROM {messages}
+    GROUP BY conversation
+)
+SELECT
+    conversation,
+    source,
+    language,
+    topic,
+    rating,
+    occurred_at,
+    turns,
+    chars,
+    has_words,
+    has_reply,
+    starts_with_user,
+    seconds_a_turn,
+    lowest_feedback,
+    highest_feedback,
+    reply_chars,
+    coalesce(user_hash = (SELECT user_hash FROM busiest), false)::int AS of_busiest_user,
+    (language IS NOT NULL AND language NOT IN (SELECT language FROM known WHERE language IS NOT NULL))::int
+        AS new_language,
+    (row_number() OVER (PARTITION BY fingerprint ORDER BY conversation) > 1)::int AS duplicate,
+    (fingerprint IN (SELECT fingerprint FROM {past}))::int AS seen_before
+FROM ({conversations_features}) AS features
+JOIN LATERAL (SELECT hashtextextended(conversation_id, 0) AS conversation) AS named ON true
+LEFT JOIN said USING (conversation)
