@@ -26,7 +26,7 @@ COMMANDS = {
     "registry": ("theta_ml.registry.upkeep:registry", "Check MLflow against the ledger; remove old versions."),
     "lineage": ("theta_ml.lineage.commands:lineage", "Where a conversation went, and which models learned from it."),
     "erase": ("theta_ml.lineage.commands:erase", "Take a conversation, or a user's, out of everything."),
-    "mail": ("theta_ml.notify.commands:mail", "Read what the local mailbox caught."),
+    "mail": ("theta_ml.notify.commands:mail", "Read what the local mailbox caught; see what waits."),
     "benchmark": ("theta_ml.cli.benchmark:benchmark", "Measure a model on MMLU, GSM8K and others, from local files."),
     "chat": ("theta_ml.serving.commands:chat", "Talk with the champion."),
     "airflow": ("theta_ml.cli.through:airflow", "Airflow's own command, against this stack."),

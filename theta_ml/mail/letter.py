@@ -94,7 +94,7 @@ def compose(letter: Letter, settings: Settings, *event: str) -> Message:
 
 
 def shown(value: float | str | None) -> str:
-    """A number to four digits, and a missing one by name."""
+    """A number to four digits, with a minus that is one; a missing number by name."""
     if value is None:
         return "missing"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value)

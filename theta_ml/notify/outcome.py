@@ -74,8 +74,13 @@ def headline(verdict: Verdict, found: Numbers) -> str:
     other = next((check for check in failed if not check.name.startswith("difference")), None)
     scored = found.get("candidate_bpb") is not None
     if verdict.decision == "blocked" or (verdict.decision == "rejected" and other and not _by_score(failed)):
-        return f"{other.name} {shown(other.value)}" if other else ""
+        return _refused(other) if other else ""
     return _scores(found) if scored else ""
+
+
+def _refused(check: Check) -> str:
+    """What is worse says more than how likely that is."""
+    return f"{check.name} {check.note if check.note.startswith('worse') else shown(check.value)}"
 
 
 def _by_score(failed: list[Check]) -> bool:
@@ -125,11 +130,11 @@ def footer(month: str, run_id: str, champion: int | None) -> str:
 
 
 def asked_difference(inputs: Inputs, found: Numbers) -> float | None:
-    """What the whole interval had to lie below, in bits per byte; None where nobody asked."""
-    if "decide" not in inputs:
+    """What the whole interval had to lie below, in bits per byte; None where nothing was compared."""
+    if "decide" not in inputs or found.get("champion_bpb") is None:
         return None
-    asked: float = inputs.artifact("decide").document["spec"].get("thresholds", {}).get("min_effect", 0.0)
-    return -asked
+    share: float | None = inputs.artifact("decide").document["spec"].get("thresholds", {}).get("min_effect")
+    return None if share is None else -share * found["champion_bpb"]
 
 
 def _links(verdict: Verdict, settings: Settings, run_id: str) -> list[Link]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from theta_ml.evaluation.evaluate import SCORES
 from theta_ml.evaluation.report import EvaluationReport
 from theta_ml.mail.letter import Picture
 from theta_ml.stage import Inputs
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 BETTER, WORSE, EITHER = "#3b82f6", "#e8710a", "#8b929b"
 """The whole interval is on one side of no difference, or it is not; also told apart by the marker's shape."""
-ROWS, LONGEST_NAME = 16, 26
+ROWS, LONGEST_NAME = 14, 24
 FEWEST = 20
 """Conversations of a slice that is drawn; of fewer, chance says more than the models."""
 RESAMPLES, SEED = 2000, 20260101
@@ -49,7 +50,7 @@ def pictures(inputs: Inputs, effect: float | None, champion: int | None) -> list
     found = []
     report = inputs.optional("evaluate", EvaluationReport)
     if report and champion is not None and report.champion_version == champion:
-        bars = bars_of(report, inputs.path("evaluate") / "scores.parquet")
+        bars = bars_of(report, inputs.path("evaluate") / SCORES)
         if bars:
             says = "Candidate minus champion in bits per byte, over all and by slice, with 95 % intervals."
             found.append(Picture("comparison", says, comparison_picture(bars, effect)))
@@ -115,7 +116,7 @@ def comparison_picture(bars: Sequence[Bar], effect: float | None) -> str:
     """A PNG in base64; a row for each bar, the first on top and set off from the others."""
     from matplotlib.figure import Figure  # not pyplot: it keeps state that threads would share
 
-    figure = Figure(figsize=(WIDTH, 1.35 + 0.27 * len(bars)), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.2 + 0.24 * len(bars)), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     for place, bar in enumerate(bars):
         _draw(axes, -place - (0.35 if place else 0), bar)
@@ -143,7 +144,7 @@ def _frame(axes: "Axes", bars: Sequence[Bar], effect: float | None) -> None:
     axes.set_yticks([-place - (0.35 if place else 0) for place in range(len(bars))], [_label(bar) for bar in bars])
     axes.set_ylim(-len(bars) - 0.1, 0.8)
     axes.margins(x=0.08)
-    axes.set_xlabel("← better      candidate − champion, bits per byte      worse →", color=INK, fontsize=9.5)
+    axes.set_xlabel("← better   candidate − champion, bits per byte   worse →", color=INK, fontsize=9)
     axes.tick_params(colors=INK, labelsize=9, length=0)
     axes.grid(axis="x", color=INK, alpha=0.25, linewidth=0.6)
     for spine in axes.spines.values():

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 INK, TRAIN, VALIDATION = "#757a81", "#3b82f6", "#e8710a"
 """Middle tones: each can be read on white and on black, and by those who see no red or green."""
-WIDTH, HEIGHT, DPI = 7.2, 3.2, 130
+WIDTH, HEIGHT, DPI = 5.6, 2.6, 170
+"""Inches, and dots for each: small, so that its letters can be read on a telephone, too."""
 
 
 def loss_picture(history: list[Line], steps: int) -> str | None:
