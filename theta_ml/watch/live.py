@@ -6,12 +6,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
+from pydantic import TypeAdapter
 
 from theta_ml.champion import Champion
 from theta_ml.landing.database import query
-from theta_ml.landing.snapshot import SnapshotSpec, read_months, snapshot
+from theta_ml.landing.parquet import file_name
+from theta_ml.landing.snapshot import Snapshot, SnapshotSpec, read_months, snapshot
 from theta_ml.month import Month
-from theta_ml.quality.drift import DriftReport, compare_batches
+from theta_ml.quality.comparing import DriftReport, Past, compare_months
+from theta_ml.quality.digest import Digest, digest_of, find_or_digest
 from theta_ml.quality.thresholds import DriftSpec
 from theta_ml.stage import Inputs, Work
 
@@ -23,8 +26,6 @@ class Live:
     """The month's conversations that no retraining has learned from."""
 
     month: str
-    since: datetime
-    """What landed by then has been trained on."""
     until: datetime
     """What landed later is not looked at."""
     ids: frozenset[str]
@@ -45,31 +46,43 @@ def live(connection: psycopg.Connection, month: str) -> Live:
         [whole.start, whole.end, since],
     ).fetchall()
     until = max((landed for _, landed in rows), default=since)
-    return Live(month, since, until, frozenset(conversation for conversation, _ in rows))
+    return Live(month, until, frozenset(conversation for conversation, _ in rows))
 
 
 def drift_of(seen: Live, champion: Champion, work: Work) -> DriftReport:
-    """From the last month that the champion learned from."""
-    from theta_ml.quality.digest import digest_month, digest_of
-
+    """From the last month that the champion learned from; the months before it say what is usual."""
     spec = DriftSpec(seen.month)
-    if seen.conversations < spec.min_conversations:
-        sentence = f"{seen.month} has {seen.conversations} new conversations, too few to compare"
-        return DriftReport(seen.month, None, "no_reference", sentence, None, [])
+    past = _known(champion, spec, work)
+    if past is None or seen.conversations < spec.min_conversations:
+        few = f"{seen.month} has {seen.conversations} new conversations and {champion.month} what the champion learned"
+        return DriftReport(seen.month, None, "no_reference", f"{few}, too few to compare", None, [], [], {})
+    return compare_months(spec, past, _digest(seen, work))
+
+
+def _known(champion: Champion, spec: DriftSpec, work: Work) -> Past | None:
+    """The months that the champion's own run saw, digested by it; None where its last one holds too little."""
+    training = work.store.open(champion.uri)
+    corpus = work.store.open(work.store.uri("prepare", training.document["inputs"]["prepare"]))
+    frozen = work.store.open(work.store.uri("snapshot", corpus.document["inputs"]["snapshot"]))
+    seen = TypeAdapter(Snapshot).validate_python(frozen.document["value"])
+    digests = [
+        find_or_digest(work, frozen.path, month, seen.files[file_name(month)], spec.sample, spec.seed)
+        for month in seen.window[-spec.history :]
+    ]
+    enough = [digest for digest in digests if len(digest) >= spec.min_conversations]
+    if not enough or enough[-1].month != champion.month:
+        return None
+    return Past(enough[-1], history=enough)
+
+
+def _digest(seen: Live, work: Work) -> Digest:
+    """Of the live conversations alone."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    # Redacted on the way out, and gone when they are compared: what people said stays in the landing zone.
-    with tempfile.TemporaryDirectory() as now, tempfile.TemporaryDirectory() as then:
-        _freeze(seen.month, seen.until, Path(now), work)
-        # A champion of this very month learned from what had landed of it.
-        _freeze(champion.month, seen.since if champion.month == seen.month else seen.until, Path(then), work)
-        table = read_months(Path(now), [seen.month], quarantined=True)
-        new = table.filter(pc.is_in(table["conversation_id"], pa.array(sorted(seen.ids))))
-        return compare_batches(spec, digest_month(Path(then), champion.month), digest_of(new, seen.month))
-
-
-def _freeze(month: str, watermark: datetime, folder: Path, work: Work) -> None:
-    """The month's conversations into `folder`, as the stage `snapshot` writes them."""
-    spec = SnapshotSpec(month, 1, watermark.isoformat(), recogniser=work.settings.recogniser or "")
-    snapshot(spec, Inputs(), Work(work.run_id, work.key, folder, work.settings, work.store, work.events))
+    # Redacted on the way out, and gone when described: what people said stays in the landing zone.
+    with tempfile.TemporaryDirectory() as folder:
+        spec = SnapshotSpec(seen.month, 1, seen.until.isoformat(), recogniser=work.settings.recogniser or "")
+        snapshot(spec, Inputs(), Work(work.run_id, work.key, Path(folder), work.settings, work.store, work.events))
+        table = read_months(Path(folder), [seen.month], quarantined=True)
+        return digest_of(table.filter(pc.is_in(table["conversation_id"], pa.array(sorted(seen.ids)))), seen.month)

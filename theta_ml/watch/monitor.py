@@ -58,7 +58,7 @@ def _look(spec: MonitorSpec, connection: psycopg.Connection, work: Work) -> Moni
         return MonitorReport(spec.month, "quiet", obstacle, {})
     seen = live(connection, spec.month)
     drift = drift_of(seen, spec.champion, work)
-    numbers = {"new_conversations": seen.conversations, "needed": work.settings.monitor_conversations}
+    numbers: dict[str, Any] = {"new_conversations": seen.conversations, "needed": work.settings.monitor_conversations}
     numbers |= {"champion": spec.champion.version, "champion_month": spec.champion.month, "drift": drift.outcome}
     outcome, sentence = judge(seen, drift.outcome, drift.sentence, work.settings.monitor_conversations)
     return MonitorReport(spec.month, outcome, sentence, numbers)
