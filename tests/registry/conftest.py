@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.registry.pipeline import Pipeline
+from tests.registry.pipeline import Pipeline, script
 from theta_ml.settings import Settings
 
 
@@ -28,3 +28,10 @@ def settings(mlflow_uri: str, database_url: str, tmp_path: Path) -> Settings:
 @pytest.fixture
 def pipeline(settings: Settings) -> Pipeline:
     return Pipeline(settings)
+
+
+@pytest.fixture
+def measuring(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    """A pipeline whose evaluations can be asked for anew; see `Pipeline.measured`."""
+    script(monkeypatch)
+    return pipeline

@@ -57,4 +57,4 @@ def test_the_database_refuses_to_rewrite_history(ledger: Settings) -> None:
         assert append(connection, _row("r1", "2026-01", "rejected", 2, None, None)) == stands
     for statement in ("UPDATE ledger SET month = '2020-01'", "DELETE FROM ledger", "TRUNCATE ledger"):
         with pytest.raises(psycopg.errors.RaiseException, match="append-only"), open_ledger(ledger) as connection:
-            connection.execute(statement)  # type: ignore[arg-type]
+            connection.execute(statement)

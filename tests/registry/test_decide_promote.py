@@ -1,12 +1,13 @@
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.registry.pipeline import HISTORY, Pipeline
-from theta_ml.registry import settle
+from theta_ml.registry import aliases, by_hand
 from theta_ml.registry.ledger import Entry
 from theta_ml.stage import StageFailed, StageRetry, StageSkipped
 from theta_ml.tracking import candidate_run, client
@@ -157,18 +158,82 @@ def test_a_backfilled_month_is_recorded_not_promoted(pipeline: Pipeline) -> None
     assert pipeline.champion == champion
 
 
-def test_a_champion_that_changed_meanwhile_is_not_replaced_unmeasured(pipeline: Pipeline) -> None:
-    champion = pipeline.crown("2026-01", "run-1", "a")
-    slow = pipeline.run("2026-02", champion, "slow")
-    decided = pipeline.decide("2026-02", "run-slow", slow)
-    newer = pipeline.crown("2026-03", "run-3", "c")
-    with pytest.raises(StageFailed, match="clear `evaluate`"):
-        pipeline.promote("2026-02", "run-slow", slow, decided)
-    assert pipeline.champion == newer
-    # What the message asks for: evaluated against the new champion, the run ends, once, and promotes nothing.
-    again = pipeline.run("2026-02", newer, "slow")
-    assert pipeline.decide("2026-02", "run-slow", again).document["value"]["decision"] == "evaluated"
-    assert [entry.run_id for entry in pipeline.ledger] == ["run-1", "run-3", "run-slow"]
+def test_a_champion_that_changed_meanwhile_is_measured_against(measuring: Pipeline) -> None:
+    first = measuring.crown("2026-01", "run-1", "a")
+    runs = {
+        "better": measuring.measured("2026-03", "better", "b", 1.9),
+        "newer": measuring.measured("2026-03", "newer", "c", 1.5),
+        "worse": measuring.measured("2026-03", "worse", "d", 2.0),
+        "older": measuring.measured("2026-02", "older", "e", 1.0),
+    }
+    months = {name: "2026-02" if name == "older" else "2026-03" for name in runs}
+    decided = {name: measuring.decide(months[name], name, uris) for name, uris in runs.items()}
+    assert {each.document["value"]["decision"] for each in decided.values()} == {"promoted"}
+    promoted = {
+        name: measuring.promote(months[name], name, runs[name], decided[name]).document["value"] for name in runs
+    }
+    assert {name: each["decision"] for name, each in promoted.items()} == {
+        "better": "promoted", "newer": "promoted", "worse": "rejected", "older": "evaluated",
+    }  # fmt: skip
+    versions = {name: each["candidate_version"] for name, each in promoted.items()}
+    rows = {entry.run_id: entry for entry in measuring.ledger}
+    assert rows["better"].champion_before == first.version
+    assert rows["newer"].champion_before == versions["better"]
+    assert f"against 1.50 of version {versions['newer']}" in rows["worse"].sentence
+    assert rows["worse"].numbers["champion_bpb"] == 1.5
+    assert measuring.champion is not None
+    assert measuring.champion.version == versions["newer"] == measuring.aliases["champion"]
+    tags = (
+        client(measuring.settings).get_model_version(measuring.settings.registered_model, str(versions["worse"])).tags
+    )
+    assert (tags["theta.decision"], json.loads(tags["theta.verdict"])["decision"]) == ("rejected", "rejected")
+    # Once more, as where a task is cleared: nothing changes.
+    assert measuring.decide("2026-03", "worse", runs["worse"]).document["value"]["decision"] == "rejected"
+    again = measuring.promote("2026-03", "worse", runs["worse"], decided["worse"]).document["value"]
+    assert again == promoted["worse"]
+    assert len(measuring.ledger) == 5
+
+
+def test_a_no_is_measured_again_as_well(measuring: Pipeline) -> None:
+    measuring.crown("2026-01", "run-1", "a")
+    best = measuring.measured("2026-02", "best", "b", 1.5)
+    measuring.promote("2026-02", "best", best, measuring.decide("2026-02", "best", best))
+    slow = measuring.measured("2026-03", "slow", "c", 2.0)  # worse than version 2, better than version 1
+    by_hand.roll_back(measuring.settings, by_hand.Word("ann", "wrong"))
+    decided = measuring.decide("2026-03", "slow", slow).document["value"]
+    assert decided["decision"] == "evaluated"
+    assert "ann put version 1 in by hand" in decided["sentence"]
+    assert decided["champion_before"] == 1
+
+
+def test_a_yes_that_a_person_declines(measuring: Pipeline) -> None:
+    measuring.crown("2026-01", "run-1", "a")
+    uris = measuring.measured("2026-02", "asked", "b", 1.9)
+    decided = measuring.decide("2026-02", "asked", uris)
+    newer = measuring.crown("2026-03", "run-3", "c")
+    measuring.decline("2026-02", "asked", uris, decided, answered_by="ann")
+    entry = measuring.ledger[-1]
+    assert entry.sentence.startswith("Rejected: ann said no; the gate said yes: promoted: 1.90 bits per byte")
+    assert (entry.decision, entry.actor, entry.champion_after) == ("rejected", "ann", newer.version)
+    other = measuring.measured("2026-04", "unheard", "d", 1.0)
+    silent = measuring.decline("2026-04", "unheard", other, measuring.decide("2026-04", "unheard", other), hours=72)
+    assert "nobody approved within 72 hours" in silent.document["value"]["sentence"]
+    assert measuring.ledger[-1].actor == "theta_retrain"
+    # A yes that comes after the no changes nothing any more.
+    late = measuring.promote("2026-02", "asked", uris, decided, approved_by="bob")
+    assert late.document["value"]["decision"] == "rejected"
+    assert measuring.champion == newer
+
+
+def test_a_yes_that_a_person_approves(measuring: Pipeline) -> None:
+    measuring.crown("2026-01", "run-1", "a")
+    uris = measuring.measured("2026-02", "asked", "b", 1.9)
+    measuring.promote("2026-02", "asked", uris, measuring.decide("2026-02", "asked", uris), approved_by="ann")
+    entry = measuring.ledger[-1]
+    assert (entry.decision, entry.actor, entry.reason) == ("promoted", "ann", "approved by ann")
+    with pytest.raises(StageSkipped, match="rejected"):
+        worse = measuring.measured("2026-03", "run-3", "c", 1.9)
+        measuring.decline("2026-03", "run-3", worse, measuring.decide("2026-03", "run-3", worse))
 
 
 @pytest.mark.parametrize("moment", ["before the alias", "before the commit"])
@@ -178,7 +243,7 @@ def test_a_crash_in_the_middle_of_promotion_is_healed(
     first = pipeline.crown("2026-01", "run-1", "a")
     uris = pipeline.run("2026-02", first, "b")
     decided = pipeline.decide("2026-02", "run-2", uris)
-    crown = settle._crown
+    crown = aliases.crown
 
     def crash(*arguments: Any) -> None:
         if moment == "before the commit":
@@ -186,7 +251,7 @@ def test_a_crash_in_the_middle_of_promotion_is_healed(
         raise SystemExit(137)
 
     with monkeypatch.context() as patched:
-        patched.setattr(settle, "_crown", crash)
+        patched.setattr(aliases, "crown", crash)
         with pytest.raises(SystemExit):
             pipeline.promote("2026-02", "run-2", uris, decided)
     assert [entry.run_id for entry in pipeline.ledger] == ["run-1"]  # no row of a change that did not end
@@ -200,35 +265,28 @@ def test_an_alias_that_was_lost_is_set_again_from_the_ledger(pipeline: Pipeline)
     champion = pipeline.crown("2026-01", "run-1", "a")
     uris = pipeline.run("2026-01", None, "a")
     client(pipeline.settings).delete_registered_model_alias(pipeline.settings.registered_model, "champion")
+    assert pipeline.champion == champion  # by the ledger
     decided = pipeline.decide("2026-01", "run-1", uris, bootstrap=True)
     pipeline.promote("2026-01", "run-1", uris, decided)
-    assert pipeline.champion == champion
+    assert pipeline.aliases == {"champion": champion.version}
 
 
-def test_of_two_promotions_at_once_one_wins(pipeline: Pipeline) -> None:
-    champion = pipeline.crown("2026-01", "run-1", "a")
-    runs = {name: pipeline.run("2026-02", champion, name) for name in ("left", "right")}
-    decided = {name: pipeline.decide("2026-02", name, uris) for name, uris in runs.items()}
-    start, outcomes = threading.Barrier(2), dict[str, str]()
+def test_of_two_promotions_at_once_one_wins_and_the_other_is_measured_against_it(measuring: Pipeline) -> None:
+    measuring.crown("2026-01", "run-1", "a")
+    runs = {name: measuring.measured("2026-02", name, name, 1.9) for name in ("left", "right")}
+    decided = {name: measuring.decide("2026-02", name, uris) for name, uris in runs.items()}
+    start = threading.Barrier(2)
 
-    def promote(name: str) -> None:
+    def promote(name: str) -> str:
         start.wait()
-        try:
-            pipeline.promote("2026-02", name, runs[name], decided[name])
-            outcomes[name] = "promoted"
-        except StageFailed:
-            outcomes[name] = "failed"
+        return str(measuring.promote("2026-02", name, runs[name], decided[name]).document["value"]["decision"])
 
-    threads = [threading.Thread(target=promote, args=[name]) for name in runs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(outcomes.values()) == ["failed", "promoted"]
-    winner = next(name for name, outcome in outcomes.items() if outcome == "promoted")
-    assert [entry.run_id for entry in pipeline.ledger] == ["run-1", winner]
-    assert pipeline.champion is not None
-    assert pipeline.champion.version == pipeline.ledger[-1].champion_after
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(promote, runs)) == ["promoted", "rejected"]
+    first, winner, loser = measuring.ledger
+    assert (winner.decision, loser.champion_before) == ("promoted", winner.candidate_version)
+    assert measuring.aliases["champion"] == winner.champion_after == loser.champion_after
+    assert first.champion_after == winner.champion_before
 
 
 def test_mlflow_away_is_a_retry_and_leaves_nothing(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:

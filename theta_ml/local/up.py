@@ -126,7 +126,9 @@ class _Start:
                 step.result()
         self.wait(*(name for name in self.plan.services if name not in ("postgres", "watchdog")))
         configure_airflow(self.plan.airflow_url, self.written)
+        self._reconcile()
         self._await_dags()
+        self.plan.layout.outage.unlink(missing_ok=True)  # an earlier one is over
         self.start("watchdog")
 
     def start(self, name: str) -> None:
@@ -148,6 +150,18 @@ class _Start:
         except (MigrationError, psycopg.Error) as error:
             raise StackError(f"theta's own database: {error}") from error
         self.report("theta database", f"{len(applied)} migrations applied" if applied else "up to date")
+
+    def _reconcile(self) -> None:
+        """MLflow's aliases as the ledger has them; a registry that cannot be set right is no reason not to start."""
+        from theta_ml.registry.check import reconcile
+        from theta_ml.settings import SettingsError, load_settings
+        from theta_ml.stage import StageFailed, StageRetry
+
+        try:
+            for fault in reconcile(load_settings()):
+                self.report("registry", f"{fault.what}: {'set again' if fault.repaired else 'NOT set'}")
+        except (SettingsError, StageFailed, StageRetry) as error:
+            self.report("registry", f"warning: {error}; `theta registry check` tells more")
 
     def wait(self, *names: str) -> None:
         """Until these are healthy. Raises StackError that quotes the log of one that is not, or keeps ending."""

@@ -5,6 +5,7 @@ A yes takes effect in `promote`, so that a person or another condition can stand
 
 from dataclasses import replace
 
+from theta_ml.evaluation.thresholds import resolved
 from theta_ml.evaluation.verdict import Verdict
 from theta_ml.registry.champion import current
 from theta_ml.registry.judgement import DecideSpec, compared_with, judge
@@ -17,6 +18,9 @@ from theta_ml.tracking import end_run
 
 def resolve(spec: DecideSpec, inputs: Inputs, settings: Settings, run_id: str) -> DecideSpec:
     """The champion is the evaluation's, whoever is champion by now: who is, is asked when the verdict takes effect."""
+    with open_ledger(settings) as ledger:
+        entry = decision_of(ledger, run_id)
+    spec = replace(spec, thresholds=resolved(spec.thresholds, settings), decided=entry.decision if entry else "")
     return replace(spec, champion=compared_with(inputs.artifact("evaluate"))) if "evaluate" in inputs else spec
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
@@ -12,6 +12,9 @@ from theta_ml.evaluation.selection import Candidate, Selection
 from theta_ml.stage import Inputs
 from theta_ml.store import Artifact
 from theta_ml.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from theta_ml.evaluation.benchmarks.report import BenchmarkReport
 
 HEADLINE = (
     "conversations",
@@ -33,6 +36,7 @@ def gather(inputs: Inputs, **rest: Any) -> Evidence:
     """The gate's evidence from whatever stages ran; `rest` is what no artifact says."""
     from dataclasses import fields
 
+    rest = {"benchmarks": benchmarks_of(inputs)} | rest
     rest = {name: value for name, value in rest.items() if name in {each.name for each in fields(Evidence)}}  # TODO
     from theta_ml.landing.snapshot import Snapshot
     from theta_ml.quality.drift import DriftReport
@@ -47,6 +51,40 @@ def gather(inputs: Inputs, **rest: Any) -> Evidence:
         evaluation=inputs.optional("evaluate", EvaluationReport),
         **rest,
     )
+
+
+def benchmarks_of(inputs: Inputs) -> "BenchmarkReport | None":
+    """None where there are none to measure with."""
+    from theta_ml.evaluation.benchmarks.report import BenchmarkReport
+
+    return inputs.optional("benchmark", BenchmarkReport)
+
+
+def metrics(inputs: Inputs) -> dict[str, float | int | None]:
+    """The numbers of evaluation, benchmarks and profile, by the names that MLflow carries them under."""
+    from theta_ml.evaluation.benchmarks.report import metrics as of_benchmarks
+    from theta_ml.quality.profile import Profile
+    from theta_ml.quality.profile import metrics as of_profile
+
+    evaluation, benchmarks = inputs.optional("evaluate", EvaluationReport), benchmarks_of(inputs)
+    profile = inputs.optional("profile", Profile)
+    return {
+        **(numbers(evaluation) | _of_evaluation(evaluation) if evaluation else {}),
+        **(of_benchmarks(benchmarks) if benchmarks else {}),
+        **(of_profile(profile) if profile else {}),
+    }
+
+
+def _of_evaluation(report: EvaluationReport) -> dict[str, float | int | None]:
+    """What it has beside the headline: `token_accuracy`, `guardrails.latency_ms`, …"""
+    names = ("champion_perplexity", "token_accuracy", "champion_token_accuracy")
+    found = {name: getattr(report, name) for name in names}
+    for part in ("generation", "preference", "guardrails"):
+        values = getattr(report, part)
+        found |= {f"{part}.{name}": value for name, value in (asdict(values) if values else {}).items()}
+    if report.golden:
+        found |= {"golden.items": len(report.golden), "golden.passed": sum(each.passed for each in report.golden)}
+    return found
 
 
 def numbers(evaluation: EvaluationReport | None) -> dict[str, float | int | None]:

@@ -34,7 +34,7 @@ from theta_ml.stage import Inputs, Stage, Work, run_stage
 from theta_ml.store import Artifact, Store
 from theta_ml.tracking import retraining_run
 
-MEASURES = {"evaluate": "theta_ml.evaluation.evaluate", "benchmark": "theta_ml.evaluation.benchmarks.benchmark"}
+MEASURES = {"evaluate": "theta_ml.evaluation.evaluate", "benchmark": "theta_ml.evaluation.benchmarks.stage"}
 """Stages that compare the candidate with the champion, and where they are."""
 
 
@@ -48,6 +48,8 @@ class DecideSpec:
     """The one that the candidate was compared with; filled in."""
     thresholds: Thresholds = field(default_factory=Thresholds)
     """Limits of the gate."""
+    decided: str = ""
+    """What the ledger has of the run already; filled in, so that a stage that is run again says the same."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def _publish(spec: DecideSpec, inputs: Inputs, work: Work, verdict: Verdict) -> 
         comparison_url=comparison_url(settings, run, *([champion_run] if champion_run else [])),
         candidates_url=_candidates_url(spec, inputs, work),
     )
-    publish_verdict(settings, run, verdict, inputs.optional("evaluate", EvaluationReport))
+    publish_verdict(settings, run, verdict, inputs)
     return verdict
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from theta_ml.evaluation.report import EvaluationReport
 from theta_ml.evaluation.selection import Selection
 from theta_ml.evaluation.verdict import Verdict
 from theta_ml.registry.aliases import challenge
 from theta_ml.registry.champion import KEY, MONTH, URI, registered_model
-from theta_ml.registry.evidence import HEADLINE, candidate_metrics, candidate_params, params
+from theta_ml.registry.evidence import benchmarks_of, candidate_metrics, candidate_params, metrics, params
 from theta_ml.registry.ledger import lock_champion, open_ledger
+from theta_ml.registry.page import markdown, page
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, StageFailed
 from theta_ml.store import DOCUMENT, Artifact, Store
@@ -42,6 +42,11 @@ _MANIFESTS = {"snapshot": "manifest.json"}
 """What a stage's document is called in the run, where not STAGE.json."""
 _FILES = ("report.html", "history.jsonl")
 """Files of a stage that are evidence; its data stays in the store."""
+DATA_DOCS = "data_docs"
+"""Folder of Great Expectations' own pages, beside the report."""
+VERDICT = "theta.verdict"
+"""Tag of a version: the verdict as JSON."""
+_LONGEST_TAG = 100_000  # of a version's tag, by MLflow
 
 
 def publish_evidence(settings: Settings, mlflow_run: str, inputs: Inputs) -> None:
@@ -49,10 +54,10 @@ def publish_evidence(settings: Settings, mlflow_run: str, inputs: Inputs) -> Non
     log_params(settings, mlflow_run, params(inputs))
     if "train" in inputs:
         _publish_history(settings, mlflow_run, inputs.artifact("train"))
-    if "evaluate" in inputs:
-        last = inputs.artifact("train").document["value"].get("steps", 0) if "train" in inputs else 0
-        report = inputs.artifact("evaluate").document["value"]
-        log_metrics(settings, mlflow_run, [{"step": last, **{name: report[name] for name in HEADLINE}}])
+    last = inputs.artifact("train").document["value"].get("steps", 0) if "train" in inputs else 0
+    measured = metrics(inputs)
+    if measured:
+        log_metrics(settings, mlflow_run, [{"step": last, **measured}])
     with tempfile.TemporaryDirectory() as folder:
         for stage, artifact in inputs.items():
             _collect(stage, artifact, Path(folder))
@@ -76,14 +81,20 @@ def publish_candidates(settings: Settings, run_id: str, month: str, selection: S
     return runs
 
 
-def publish_verdict(settings: Settings, mlflow_run: str, verdict: Verdict, evaluation: Any = None) -> None:
-    templates = Environment(
-        loader=PackageLoader("theta_ml.registry"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    html = templates.get_template("verdict.html").render(verdict=verdict)
+def publish_verdict(settings: Settings, mlflow_run: str, verdict: Verdict, inputs: Inputs) -> None:
+    """As JSON and as a page on the run; as JSON, table and sentence on the candidate's version."""
+    text = json.dumps(asdict(verdict), indent=2)
+    evaluation = inputs.optional("evaluate", EvaluationReport)
+    html = page(verdict, evaluation, benchmarks_of(inputs))
+    mlflow = client(settings)
     with mlflow_answers():
-        client(settings).log_text(mlflow_run, json.dumps(asdict(verdict), indent=2), "verdict/verdict.json")
-        client(settings).log_text(mlflow_run, html, "verdict/verdict.html")
+        mlflow.log_text(mlflow_run, text, "verdict/verdict.json")
+        mlflow.log_text(mlflow_run, html, "verdict/verdict.html")
+        if verdict.candidate_version is not None:
+            name, version = settings.registered_model, str(verdict.candidate_version)
+            mlflow.update_model_version(name, version, markdown(verdict))
+            if len(text) <= _LONGEST_TAG:
+                mlflow.set_model_version_tag(name, version, VERDICT, text)
 
 
 def register_candidate(settings: Settings, mlflow_run: str, train: Artifact, month: str) -> int:
@@ -137,6 +148,8 @@ def _collect(stage: str, artifact: Artifact, folder: Path) -> None:
     for name in _FILES:
         if (artifact.path / name).exists():
             shutil.copyfile(artifact.path / name, place / name)
+    if (artifact.path / DATA_DOCS).is_dir():
+        shutil.copytree(artifact.path / DATA_DOCS, place / DATA_DOCS)
 
 
 def _publish_model(settings: Settings, mlflow_run: str, train: Artifact) -> str:
