@@ -44,9 +44,12 @@ GOOD = EvaluationReport(
     champion_token_accuracy=0.37,
     generation=Generation(40, 18.2, 17.9, 11.0, 12.0, 13.5),
     preference=Preference(14, 0.64, 0.57),
-    golden=[GoldenResult("greeting", True, True, True), GoldenResult("capital", False, False, False, "not held: contains")],
+    golden=[
+        GoldenResult("greeting", True, True, True),
+        GoldenResult("capital", False, False, False, "not held: contains"),
+    ],
     guardrails=GUARDRAILS,
-)  # fmt: skip
+)
 
 
 def slice_(value: str, p_value: float | None, conversations: int = 40, difference: float = 0.2) -> Slice:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.evaluation.reports import GOOD, evidence, first, slice_
 from theta_ml.evaluation.gate import gate
+from theta_ml.evaluation.thresholds import Thresholds
 from theta_ml.evaluation.verdict import Verdict
 
 
@@ -14,11 +15,11 @@ def _failed(verdict: Verdict) -> list[str]:
 
 
 def test_a_better_candidate_is_promoted_in_one_sentence() -> None:
-    verdict = gate(evidence())
+    verdict = gate(evidence(thresholds=Thresholds(min_effect=0.003)))
     assert (verdict.decision, _failed(verdict)) == ("promoted", [])
     assert verdict.sentence == (
         "Promoted: 2.41 bits per byte on 122 test conversations against 2.79 of version 1; "
-        "the difference lies between −0.41 and −0.35, at least 0.02 better was asked."
+        "the difference lies between −14.7 % and −12.5 %, at least 0.3 % better was asked."
     )
 
 
@@ -36,12 +37,14 @@ def test_bootstrap_with_a_champion_is_a_comparison_like_any_other() -> None:
     assert gate(evidence(replace(GOOD, interval_high=0.01), bootstrap=True)).decision == "rejected"
 
 
-@pytest.mark.parametrize("high", [-0.0099, -0.01, 0.0, 0.4])
+@pytest.mark.parametrize("high", [-0.0278, -0.01, 0.0, 0.4])
 def test_the_whole_interval_must_be_better_by_the_smallest_effect(high: float) -> None:
-    verdict = gate(evidence(replace(GOOD, interval_low=-0.5, interval_high=high)))
+    one_percent = Thresholds(min_effect=0.01)  # of the champion's 2.79: 0.0279
+    assert gate(evidence(replace(GOOD, interval_high=-0.028), thresholds=one_percent)).decision == "promoted"
+    verdict = gate(evidence(replace(GOOD, interval_low=-0.5, interval_high=high), thresholds=one_percent))
     assert (verdict.decision, _failed(verdict)) == ("rejected", ["difference, upper end"])
     assert verdict.sentence.startswith("Rejected: 2.41 bits per byte on 122")
-    assert "the difference lies between −0.50 and" in verdict.sentence
+    assert "the difference lies between −17.9 % and" in verdict.sentence
 
 
 @pytest.mark.parametrize(
@@ -111,7 +114,7 @@ def test_one_slice_that_got_worse_is_a_no_though_the_whole_got_better() -> None:
     slices = [slice_("travel", 0.0001), slice_("weather", 0.4), slice_("tiny", 0.0001, conversations=5)]
     verdict = gate(evidence(replace(GOOD, slices=slices)))
     assert _failed(verdict) == ["slices"]
-    assert "worse: topic travel (+0.20)" in verdict.sentence
+    assert "worse: topic travel (+0.20, p 0.0002)" in verdict.sentence
     assert "tiny" not in verdict.sentence
 
 

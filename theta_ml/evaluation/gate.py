@@ -1,23 +1,39 @@
 """The gate: reports in, verdict out. Pure, and it fails closed: a number that is missing is a check that failed."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from theta_ml.evaluation.evaluate import EvaluationReport
+from theta_ml.evaluation.budgets import benchmark_checks, golden_checks, guardrail_checks
 from theta_ml.evaluation.holm import holm
+from theta_ml.evaluation.report import EvaluationReport
 from theta_ml.evaluation.selection import Selection
 from theta_ml.evaluation.sentence import sentence
 from theta_ml.evaluation.thresholds import Thresholds
-from theta_ml.evaluation.verdict import Check, Verdict
+from theta_ml.evaluation.verdict import (
+    Check,
+    Verdict,
+    at_least,
+    at_most,
+    flag,
+    known,
+    missing,
+    not_judged,
+    number,
+    said,
+    shown,
+)
 from theta_ml.month import Month
 
 if TYPE_CHECKING:
+    from theta_ml.evaluation.benchmarks.report import BenchmarkReport
     from theta_ml.landing.snapshot import Snapshot
-    from theta_ml.quality.drift import DriftReport
+    from theta_ml.quality.comparing import DriftReport
     from theta_ml.quality.validate import ValidationReport
 
 BOOTSTRAP_HINT = "there is no champion yet; run with --bootstrap"
+PASSING_DRIFT = ("stable", "drifted", "no_reference")
 
 
 @dataclass(frozen=True)
@@ -43,35 +59,33 @@ class Evidence:
     preflight: Preflight | None = None
     selection: Selection | None = None
     evaluation: EvaluationReport | None = None
+    benchmarks: "BenchmarkReport | None" = None
+    hold: str = ""
+    """Who put which version in production by hand, and until when; while that lasts no run replaces it."""
     thresholds: Thresholds = field(default_factory=Thresholds)
 
 
 def gate(evidence: Evidence) -> Verdict:
-    """Decision: `blocked` where the data said no, `evaluated` where the champion has seen newer data, `rejected` where
-    any other check failed, else `promoted`, or `bootstrap` for the first champion."""
-    data, rest, time = (
-        _data(evidence),
-        [*_absolute(evidence), *_relative(evidence), *_slices(evidence)],
-        _time(evidence),
-    )
+    """Decision: `blocked` where the data said no, `evaluated` where the champion has seen newer data or was put there
+    by hand, `rejected` where any other check failed, else `promoted`, or `bootstrap` for the first champion."""
+    data, rest, time = _data(evidence), _model(evidence), _time(evidence)
     if not _all(data):
         decision, reasons = "blocked", data
         rest = rest if evidence.evaluation else []  # nothing was trained: what it would have made is not missing
-    elif not time.passed:
-        decision, reasons = "evaluated", [time]
+    elif not _all(time):
+        decision, reasons = "evaluated", time
     else:
         yes = "bootstrap" if evidence.champion_version is None else "promoted"
         decision, reasons = (yes if _all(rest) else "rejected"), rest
     failed = [check for check in reasons if not check.passed]
-    text = sentence(
-        decision, failed, evidence.month, evidence.evaluation, evidence.thresholds.min_effect, evidence.selection
-    )
     chosen = evidence.selection
     return Verdict(
         evidence.month,
         decision,
-        text,
-        checks=[*data, *rest, time],
+        sentence(
+            decision, failed, evidence.month, evidence.evaluation, evidence.thresholds.min_effect, evidence.selection
+        ),
+        checks=[*data, *rest, *time],
         champion_before=evidence.champion_version,
         recipe=chosen.recipe if chosen else None,
         candidates=chosen.candidates if chosen else [],
@@ -82,30 +96,40 @@ def _all(checks: Iterable[Check]) -> bool:
     return all(check.passed for check in checks)
 
 
+def _model(evidence: Evidence) -> list[Check]:
+    """Points 2 to 5, the golden set and the benchmarks."""
+    report, limits, champion = evidence.evaluation, evidence.thresholds, evidence.champion_version
+    return [
+        *_absolute(evidence),
+        *_relative(evidence),
+        *_slices(evidence),
+        *guardrail_checks(report.guardrails if report else None, limits, champion is not None),
+        *golden_checks(report.golden if report else [], limits, champion is not None),
+        *benchmark_checks(evidence.benchmarks, limits, champion),
+    ]
+
+
 def _data(evidence: Evidence) -> list[Check]:
     """Point 1: validation, enough that is new, a feed that is not broken."""
     validation, drift, snapshot = evidence.validation, evidence.drift, evidence.snapshot
     least = evidence.thresholds.min_new_conversations
     return [
-        Check(
+        said(
+            "data",
             "validation",
             None if validation is None else ("passed" if validation.passed else "failed"),
             "passed",
             validation is not None and validation.passed,
-            validation.sentence if validation else _missing("validation"),
+            validation.sentence if validation else missing("validation"),
         ),
-        _number(
-            "new conversations",
-            snapshot.new_conversations if snapshot else None,
-            f"at least {least}",
-            lambda n: n >= least,
-        ),
-        Check(
+        at_least("data", "new conversations", snapshot.new_conversations if snapshot else None, least),
+        said(
+            "data",
             "drift",
             drift.outcome if drift else None,
             "stable, drifted or no_reference",
-            drift is not None and drift.outcome in ("stable", "drifted", "no_reference"),
-            drift.sentence if drift else _missing("drift report"),
+            drift is not None and drift.outcome in PASSING_DRIFT,
+            drift.sentence if drift else missing("drift report"),
         ),
     ]
 
@@ -113,51 +137,113 @@ def _data(evidence: Evidence) -> list[Check]:
 def _absolute(evidence: Evidence) -> list[Check]:
     """Point 2: a model at all."""
     preflight, report = evidence.preflight, evidence.evaluation
-    most = evidence.thresholds.max_bits_per_byte
-    spoke = report is not None and report.smoke_passed
     return [
-        Check(
+        said(
+            "absolute",
             "preflight",
             None if preflight is None else ("passed" if preflight.passed else "failed"),
             "passed",
             preflight is not None and preflight.passed,
-            preflight.sentence if preflight else _missing("preflight report"),
+            preflight.sentence if preflight else missing("preflight report"),
         ),
-        _flag("finite loss", report.finite if report else None, "of every test conversation"),
-        _number(
-            "bits per byte", report.candidate_bpb if report else None, f"at most {most:g}", lambda bpb: bpb <= most
+        flag("absolute", "finite loss", report.finite if report else None, "of every test conversation"),
+        _whole(report, evidence.benchmarks),
+        at_most(
+            "absolute",
+            "bits per byte",
+            report.candidate_bpb if report else None,
+            evidence.thresholds.max_bits_per_byte,
         ),
-        _flag("smoke generation", spoke if report else None, _smoke_note(report)),
+        *_accuracy(report, evidence.champion_version),
+        flag("absolute", "smoke generation", report.smoke_passed if report else None, _smoke_note(report)),
     ]
+
+
+def _whole(*reports: "EvaluationReport | BenchmarkReport | None") -> Check:
+    """No NaN or infinity anywhere, not even in what is only shown: whatever made one is broken."""
+    strange = sorted({name for report in reports if report is not None for name in _strange(asdict(report))})
+    note = f"no number: {', '.join(strange)}" if strange else "every number is one"
+    return Check("not a number", str(len(strange)), "none", not strange, note, "absolute")
+
+
+def _strange(value: Any, name: str = "") -> Iterator[str]:
+    """Names of the fields that hold a float which is no number."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield name
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from _strange(each, f"{name}.{key}".lstrip("."))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _strange(each, name)
+
+
+def _accuracy(report: EvaluationReport | None, champion: int | None) -> list[Check]:
+    """Shown, of both models."""
+    ours, theirs = (report.token_accuracy, report.champion_token_accuracy) if report else (None, None)
+    checks = [shown("absolute", "token accuracy", ours, "shown")]
+    return checks if champion is None else [*checks, shown("absolute", "champion's token accuracy", theirs, "shown")]
 
 
 def _relative(evidence: Evidence) -> list[Check]:
     """Point 3: better than the champion by more than chance; the first champion has to be asked for instead."""
-    report, limits = evidence.evaluation, evidence.thresholds
-    if evidence.champion_version is None:
+    report, version = evidence.evaluation, evidence.champion_version
+    if version is None:
         note = "the first was asked for" if evidence.bootstrap else BOOTSTRAP_HINT
-        return [Check("champion", "none", "one to compare with, or bootstrap", evidence.bootstrap, note)]
-    least, effect = limits.min_test_conversations, limits.min_effect
-    same = report is not None and report.champion_version == evidence.champion_version
+        wanted = "one to compare with, or bootstrap"
+        return [said("relative", "champion", "none", wanted, evidence.bootstrap, note)]
+    same = report is not None and report.champion_version == version
+    note = "the champion of this moment" if same else "the evaluation is of another champion; clear `evaluate`"
+    compared = f"version {report.champion_version}" if report else None
+    least = evidence.thresholds.min_test_conversations
     return [
-        Check(
-            "compared with",
-            f"version {report.champion_version}" if report and report.champion_version else None,
-            f"version {evidence.champion_version}",
-            same,
-            "the champion of this moment" if same else "the evaluation is of another champion; clear `evaluate`",
-        ),
-        _number(
-            "test conversations", report.conversations if report else None, f"at least {least}", lambda n: n >= least
-        ),
-        _number(
+        said("relative", "compared with", compared, f"version {version}", same, note),
+        at_least("relative", "test conversations", report.conversations if report else None, least),
+        *_difference(report, evidence.thresholds.min_effect),
+        _preference(report),
+    ]
+
+
+def _difference(report: EvaluationReport | None, effect: float) -> list[Check]:
+    """The interval, and what it is made of; `effect` is a share of the champion's bits per byte."""
+    theirs = report.champion_bpb if report else None
+    if report is None or theirs is None or not known(theirs) or theirs <= 0:
+        wanted = f"below −{effect:.2%} of the champion's"
+        return [number("relative", "difference, upper end", None, wanted, lambda _: False)]
+    note = f"95 % interval of candidate − champion, bits per byte; {effect:.2%} of {theirs:.4g} better was asked"
+    low, high = report.interval_low, report.interval_high
+    whole = known(low) and known(high) and known(report.difference)
+    return [
+        shown("relative", "difference in %", _percent(report.difference, theirs), _span(low, high, theirs)),
+        number(
+            "relative",
             "difference, upper end",
-            report.interval_high if report else None,
-            f"below {-effect:g}",
-            lambda high: high < -effect,
-            "95 % interval of candidate − champion, bits per byte",
+            high if whole else None,
+            f"below {-effect * theirs:.4g}",
+            lambda found: found < -effect * theirs,
+            note,
         ),
     ]
+
+
+def _percent(difference: float | None, of: float) -> float | None:
+    return None if difference is None else 100 * difference / of
+
+
+def _span(low: float | None, high: float | None, of: float) -> str:
+    if low is None or high is None:
+        return ""
+    return f"between {100 * low / of:+.2f} and {100 * high / of:+.2f} % of the champion's bits per byte"
+
+
+def _preference(report: EvaluationReport | None) -> Check:
+    found = report.preference if report else None
+    if found is None:
+        return not_judged("relative", "preference", "no prompt has both a liked and a disliked reply")
+    theirs = found.champion_agreement
+    beside = "" if theirs is None else f"; champion {theirs:.3g}"
+    note = f"shown: share of {found.pairs} pairs in which the liked reply is likelier{beside}"
+    return shown("relative", "preference", found.agreement, note)
 
 
 def _slices(evidence: Evidence) -> list[Check]:
@@ -166,44 +252,41 @@ def _slices(evidence: Evidence) -> list[Check]:
     if evidence.champion_version is None or report is None:
         return []  # point 3 has already refused whatever lacks its numbers
     judged = [s for s in report.slices if s.conversations >= evidence.thresholds.slice_conversations]
-    known = [s for s in judged if s.p_value is not None]
-    adjusted = holm([s.p_value for s in known if s.p_value is not None])
-    worse = [f"{s.name} {s.value} (+{s.difference:.2f})" for s, p in zip(known, adjusted, strict=True) if p < alpha]
-    missing = len(judged) - len(known)
-    note = f"worse: {', '.join(worse)}" if worse else f"{len(known)} slices judged, Holm's correction"
-    note = f"{missing} slices have no p-value" if missing else note
+    found = [(s, s.p_value) for s in judged if s.p_value is not None and known(s.p_value)]
+    adjusted = holm([p for _, p in found])
+    worse = [
+        f"{s.name} {s.value} ({s.difference:+.2f}, p {p:.2g})"
+        for (s, _), p in zip(found, adjusted, strict=True)
+        if p < alpha and s.difference is not None
+    ]
+    lost = len(judged) - len(found)
+    note = f"worse: {', '.join(worse)}" if worse else f"{len(found)} slices judged, Holm's correction"
+    note = f"{lost} slices have no p-value" if lost else note
     lowest = min(adjusted, default=1.0)
-    return [Check("slices", lowest, f"no corrected p below {alpha:g}", not worse and not missing, note)]
+    passed = not lost and lowest >= alpha
+    return [Check("slices", None if lost else lowest, f"no corrected p below {alpha:g}", passed, note, "slices")]
 
 
-def _time(evidence: Evidence) -> Check:
-    """Point 6: the candidate's data must not end before the champion's."""
+def _time(evidence: Evidence) -> list[Check]:
+    """Point 6: the candidate's data must not end before the champion's; and no person holds it in its place."""
+    held = Check("hold", evidence.hold or "none", "none", not evidence.hold, evidence.hold, "time")
+    return [_order(evidence), held]
+
+
+def _order(evidence: Evidence) -> Check:
     champion = evidence.champion_month
     if evidence.champion_version is None:
-        return Check("time", evidence.month, "any, for the first champion", True, "no champion has seen newer data")
+        note = "no champion has seen newer data"
+        return Check("time", evidence.month, "any, for the first champion", True, note, "time")
     if champion is None:
-        return Check("time", evidence.month, None, False, _missing("champion's month"))
+        return Check("time", evidence.month, None, False, missing("champion's month"), "time")
     passed = Month.parse(evidence.month) >= Month.parse(champion)
     note = "the data ends no earlier than the champion's" if passed else "the champion has seen newer data"
-    return Check("time", evidence.month, f"{champion} or later", passed, note)
-
-
-def _number(name: str, value: float | None, threshold: str, passes: Callable[[float], bool], note: str = "") -> Check:
-    if value is None:
-        return Check(name, None, threshold, False, _missing("number"))
-    return Check(name, value, threshold, passes(value), note)
-
-
-def _flag(name: str, value: bool | None, note: str) -> Check:
-    return Check(name, None if value is None else str(value).lower(), "true", bool(value), note)
-
-
-def _missing(what: str) -> str:
-    return f"no {what}: what is missing counts as failed"
+    return Check("time", evidence.month, f"{champion} or later", passed, note, "time")
 
 
 def _smoke_note(report: EvaluationReport | None) -> str:
     if report is None:
-        return _missing("evaluation")
+        return missing("evaluation")
     faults = [f"prompt {number}: {reply.note}" for number, reply in enumerate(report.smoke, 1) if not reply.passed]
     return "; ".join(faults) or (f"{len(report.smoke)} prompts were answered" if report.smoke else "none was answered")

@@ -1,6 +1,6 @@
 """One plain sentence for a verdict, with its numbers."""
 
-from theta_ml.evaluation.evaluate import EvaluationReport
+from theta_ml.evaluation.report import EvaluationReport
 from theta_ml.evaluation.selection import Selection
 from theta_ml.evaluation.verdict import Check
 
@@ -28,7 +28,7 @@ def _reasons(decision: str, failed: list[Check], month: str, report: EvaluationR
     if decision == "rejected":
         return f": {_rejected(failed, report, min_effect)}"
     if decision == "evaluated":
-        return f", not promoted: {_too_old(failed[0], month)}{_aside(report)}"
+        return f", not promoted: {'; '.join(_not_now(check, month) for check in failed)}{_aside(report)}"
     assert report is not None, "the gate promotes nothing that was not evaluated"
     first = "" if decision == "promoted" else "; the first champion, as asked for"
     return f": {_scores(report)}{_difference(report, min_effect)}{first}"
@@ -41,7 +41,9 @@ def _recipe(selection: Selection | None) -> str:
     return f"; recipe {selection.recipe}, the best of {len(selection.candidates)}"
 
 
-def _too_old(time: Check, month: str) -> str:
+def _not_now(time: Check, month: str) -> str:
+    if time.name == "hold":
+        return time.note.strip().rstrip(".")
     wanted = f"data up to {time.threshold}" if time.threshold else "the champion's month to be known"
     return f"its data ends with {month}, and promotion asks for {wanted}"
 
@@ -59,18 +61,22 @@ def _rejected(failed: list[Check], report: EvaluationReport | None, min_effect: 
 
 
 def _scores(report: EvaluationReport) -> str:
-    text = f"{report.candidate_bpb:.2f} bits per byte on {_count(report.conversations, 'test conversation')}"
-    if report.champion_bpb is None:
+    ours, theirs = report.candidate_bpb, report.champion_bpb
+    assert ours is not None, "the callers looked"
+    digits = 3 if theirs is not None and abs(ours - theirs) < 0.05 else 2
+    text = f"{ours:.{digits}f} bits per byte on {_count(report.conversations, 'test conversation')}"
+    if theirs is None:
         return text
-    return f"{text} against {report.champion_bpb:.2f} of version {report.champion_version}"
+    return f"{text} against {theirs:.{digits}f} of version {report.champion_version}"
 
 
 def _difference(report: EvaluationReport, min_effect: float) -> str:
-    low, high = report.interval_low, report.interval_high
-    if low is None or high is None:
+    """In percent of the champion's bits per byte."""
+    low, high, theirs = report.interval_low, report.interval_high, report.champion_bpb
+    if low is None or high is None or not theirs:
         return ""
-    between = f"between {_signed(low)} and {_signed(high)}"
-    return f"; the difference lies {between}, at least {min_effect:g} better was asked"
+    between = f"between {_percent(low / theirs)} and {_percent(high / theirs)}"
+    return f"; the difference lies {between}, at least {100 * min_effect:g} % better was asked"
 
 
 def _faults(failed: list[Check]) -> str:
@@ -91,7 +97,7 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _signed(number: float) -> str:
-    """Three decimals below a tenth, two above, and a minus that is one."""
-    digits = 3 if abs(number) < 0.1 else 2
-    return f"{number:+.{digits}f}".replace("-", _MINUS)
+def _percent(share: float) -> str:
+    """Two decimals below one percent, one above, and a minus that is one."""
+    digits = 2 if abs(share) < 0.01 else 1
+    return f"{100 * share:+.{digits}f} %".replace("-", _MINUS)
