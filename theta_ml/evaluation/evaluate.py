@@ -11,7 +11,7 @@ from theta_ml.evaluation.comparison import Comparison, Scores
 from theta_ml.evaluation.conversations import HeldOut, draw, drawn
 from theta_ml.evaluation.report import EvaluationReport
 from theta_ml.evaluation.smoke import PROMPTS, Reply, judge
-from theta_ml.evaluation.thresholds import Thresholds
+from theta_ml.evaluation.thresholds import Thresholds, resolved
 from theta_ml.privacy import redaction
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, Stage, StageFailed, Work
@@ -64,7 +64,8 @@ class EvaluateSpec:
 
 def resolve(spec: EvaluateSpec, inputs: Inputs, settings: Settings, run_id: str) -> EvaluateSpec:
     """Fills in what engineers own."""
-    return replace(spec, golden=golden.digest(golden.load(golden.PATH)))
+    items = golden.load(golden.PATH)
+    return replace(spec, golden=golden.digest(items), thresholds=resolved(spec.thresholds, settings))
 
 
 def evaluate(spec: EvaluateSpec, inputs: Inputs, work: Work) -> EvaluationReport:
