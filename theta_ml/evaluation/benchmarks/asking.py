@@ -27,6 +27,9 @@ from theta_ml.model.loading import context_length, load
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of each prompt that is cut; `Answers` counts them
 
 BATCH_TOKENS = 8192
+"""Read at once, all of whose logits the harness keeps: half a gigabyte with 16,384 tokens."""
+WRITE_BATCH = 64
+"""Replies written at once: a step of a small model takes hardly longer for many than for one."""
 UNLIMITED = 1 << 62
 """For the tokenizer, which would warn of texts that are measured and never read."""
 
@@ -127,15 +130,16 @@ class Model(HFLM):
                 model_dir, local_files_only=True, trust_remote_code=False, model_max_length=UNLIMITED
             ),
             max_length=context,
-            batch_size=max(BATCH_TOKENS // context, 1),
         )
         self.room = Room(context, lambda text: len(self.tok_encode(text)))
         self.set_cache_hook(_Hook(answered))
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+        self.batch_size_per_gpu = max(BATCH_TOKENS // self.room.context, 1)
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
+        self.batch_size_per_gpu = WRITE_BATCH
         return super().generate_until(requests, disable_tqdm=disable_tqdm)
 
 

@@ -29,7 +29,14 @@ def _mmlu(row: dict[str, Any]) -> Doc:
     if answer not in (*LETTERS, "0", "1", "2", "3"):
         raise ValueError("its answer is none of 0-3 and A-D")
     gold = LETTERS.index(answer) if answer in LETTERS else int(answer)
-    return {"question": _text(row, "question"), "choices": choices, "gold": gold, "subject": _text(row, "subject")}
+    subject = _text(row, "subject")
+    return {
+        "instruction": f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}.",
+        "question": _text(row, "question").strip(),
+        "choices": [str(each) for each in choices],
+        "gold": gold,
+        "subject": subject,
+    }
 
 
 def _gpqa(row: dict[str, Any]) -> Doc:
@@ -41,7 +48,7 @@ def _gpqa(row: dict[str, Any]) -> Doc:
     order = list(range(4))
     question = _text(row, "question")
     random.Random(hashlib.sha256(question.encode()).digest()).shuffle(order)  # noqa: S311  an order, no secret
-    return {"question": question, "choices": [choices[number] for number in order], "gold": order.index(0)}
+    return {"question": question.strip(), "choices": [choices[number] for number in order], "gold": order.index(0)}
 
 
 def _math(row: dict[str, Any]) -> Doc:

@@ -34,22 +34,21 @@ class Benchmark:
 
 
 def _choices(question: str, marks: list[str]) -> str:
-    lines = (f"{mark} {{{{choices[{number}]}}}}" for number, mark in enumerate(marks))
+    lines = (f"{mark} {{choices[{number}]}}" for number, mark in enumerate(marks))
     return "\n".join([question, *lines, "Answer:"])
 
 
 def _chosen(marks: list[str], prompt: str) -> dict[str, Any]:
-    return {"output_type": "multiple_choice", "doc_to_text": prompt, "doc_to_choice": marks, "doc_to_target": "gold"}
+    # format_map, for the harness would compile a template of its own again for each example of each item
+    prompted = {"output_type": "multiple_choice", "doc_to_text": prompt.format_map}
+    return prompted | {"doc_to_choice": marks, "doc_to_target": "gold"}
 
 
 def _said(prompt: str, answer: str, until: list[str]) -> dict[str, Any]:
-    kwargs = {"until": until, "do_sample": False, "temperature": 0.0}
-    return {
-        "output_type": "generate_until",
-        "doc_to_text": prompt,
-        "doc_to_target": answer,
-        "generation_kwargs": kwargs,
-    }
+    """`answer` is the field that holds it."""
+    written = {"until": until, "do_sample": False, "temperature": 0.0}
+    prompted = {"output_type": "generate_until", "doc_to_text": prompt.format_map}
+    return prompted | {"doc_to_target": answer, "generation_kwargs": written}
 
 
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
@@ -95,9 +94,8 @@ BENCHMARKS = {
             shots=5,
             chance=0.25,
             config={
-                "description": "The following are multiple choice questions (with answers) about "
-                "{{subject.replace('_', ' ')}}.",
-                **_chosen(list(LETTERS), _choices("{{question.strip()}}", [f"{letter}." for letter in LETTERS])),
+                "description": "instruction",
+                **_chosen(list(LETTERS), _choices("{question}", [f"{letter}." for letter in LETTERS])),
             },
         ),
         Benchmark(
@@ -108,7 +106,7 @@ BENCHMARKS = {
             config=_chosen(
                 [f"({letter})" for letter in LETTERS],
                 _choices(
-                    "What is the correct answer to this question: {{question.strip()}}\nChoices:",
+                    "What is the correct answer to this question: {question}\nChoices:",
                     [f"({letter})" for letter in LETTERS],
                 ),
             ),
@@ -119,7 +117,7 @@ BENCHMARKS = {
             shots=4,
             reply_tokens=400,
             score=same_expression,
-            config=_said("Problem:\n{{problem}}\n\nSolution:", "{{solution}}", ["Problem:"]),
+            config=_said("Problem:\n{problem}\n\nSolution:", "solution", ["Problem:"]),
         ),
         Benchmark(
             "humaneval",
@@ -128,8 +126,10 @@ BENCHMARKS = {
             reply_tokens=400,
             score=tests_pass,
             config={
-                **_said("Complete this Python function.", "", ["\nclass", "\ndef", "\n#", "\nif", "\nprint", "```"]),
-                "gen_prefix": "{{prompt}}",
+                **_said(
+                    "Complete this Python function.", "test", ["\nclass", "\ndef", "\n#", "\nif", "\nprint", "```"]
+                ),
+                "gen_prefix": "prompt",
                 "unsafe_code": True,
             },
         ),
@@ -139,7 +139,7 @@ BENCHMARKS = {
             shots=5,
             reply_tokens=256,
             score=same_number,
-            config=_said("Question: {{question}}\nAnswer:", "{{answer}}", ["Question:"]),
+            config=_said("Question: {question}\nAnswer:", "answer", ["Question:"]),
         ),
     )
 }

@@ -1,0 +1,213 @@
+"""What a model wrote can neither look nor reach out, nor stay."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from theta_ml.evaluation.benchmarks import jail
+from theta_ml.evaluation.benchmarks.sandbox import PROBE, passes, why_no_sandbox
+
+pytestmark = pytest.mark.skipif(bool(why_no_sandbox()), reason=why_no_sandbox())
+
+FAILS = """
+def fails(attempt, *arguments):
+    try:
+        attempt(*arguments)
+    except (OSError, MemoryError, RuntimeError):
+        return
+    raise AssertionError("it got out")
+"""
+
+
+def contained(attack: str) -> bool:
+    """Whether each of the attack's attempts failed."""
+    return passes(FAILS + textwrap.dedent(attack))
+
+
+def unconfined(attack: str) -> bool:
+    """The same, without the sandbox: shows that the attack can succeed."""
+    program = FAILS + textwrap.dedent(attack)
+    return subprocess.run([sys.executable, "-I", "-c", program], capture_output=True).returncode == 0
+
+
+def test_honest_programs_pass_and_wrong_ones_do_not() -> None:
+    assert passes("import math, hashlib, re, typing, collections, itertools, random\nassert math.gcd(4, 6) == 2")
+    assert passes("print('to nobody')\nimport sys; sys.stdin.read()")
+    assert not passes("assert 1 == 2")
+    assert not passes("def f(:")
+
+
+@pytest.mark.parametrize("leaving", ["import os; os._exit(0)", "raise SystemExit(0)", "import sys; sys.exit()"])
+def test_who_leaves_before_the_end_has_not_passed(leaving: str) -> None:
+    assert not passes(leaving)
+
+
+def test_who_says_that_it_passed_is_not_believed() -> None:
+    assert not passes(
+        "import os\nfor fd in range(64):\n try: os.write(fd, b'passed')\n except OSError: pass\nos._exit(0)"
+    )
+
+
+def test_it_cannot_read_or_write_outside(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("of ours")
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    attack = f"""
+        fails(open, {str(secret)!r})
+        fails(open, "/proc/1/root{secret}")
+        fails(open, {str(tmp_path / "left behind")!r}, "w")
+        fails(open, "/etc/passwd")
+        """
+    assert contained(attack)
+    assert not (tmp_path / "left behind").exists()
+    assert not unconfined(attack)
+
+
+def test_it_cannot_climb_out_of_its_root() -> None:
+    assert contained("""
+        import ctypes, os
+        fails(os.chroot, "/work")
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.unshare(0x10000000) == -1  # no namespace of users, in which it would be root
+        assert libc.mount(b"none", b"/work", b"tmpfs", 0, None) == -1
+        os.chdir("/")
+        for _ in range(20):
+            os.chdir("..")
+        assert sorted(os.listdir(".")) == sorted(os.listdir("/")) and "etc" not in os.listdir("/")
+        """)
+
+
+def test_it_has_no_privileges_and_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THETA_DATABASE_URL", "postgresql://secret")
+    assert contained("""
+        import os, signal, socket
+        assert set(os.environ) <= {"LC_CTYPE"} and os.getpid() == 1 and os.getppid() == 0
+        if os.getuid() == 65534:
+            fails(os.setuid, 0)
+        else:
+            fails(os.setgroups, [])
+        fails(os.kill, 2, signal.SIGKILL)
+        fails(socket.sethostname, "x")
+        assert os.listdir(".") == []
+        """)
+
+
+@pytest.fixture
+def listening(tmp_path: Path) -> Iterator[tuple[int, str]]:
+    """A port and a socket's path at which somebody answers."""
+    with socket.create_server(("127.0.0.1", 0)) as there, socket.socket(socket.AF_UNIX) as here:
+        here.bind(str(tmp_path / "socket"))
+        here.listen()
+        yield there.getsockname()[1], str(tmp_path / "socket")
+
+
+def test_it_cannot_reach_anybody(listening: tuple[int, str]) -> None:
+    port, path = listening
+    attack = f"""
+        import socket
+        fails(socket.create_connection, ("127.0.0.1", {port}), 2)
+        fails(socket.socket(socket.AF_UNIX).connect, {path!r})
+        """
+    assert contained(attack)
+    assert contained("import socket\nfails(socket.create_connection, ('192.0.2.1', 80), 2)")
+    assert not unconfined(attack)
+
+
+def test_it_cannot_multiply() -> None:
+    assert contained("""
+        import os, subprocess, threading
+        fails(os.fork)
+        fails(subprocess.run, ["/bin/sh", "-c", "true"])
+        fails(threading.Thread(target=print).start)
+        """)
+
+
+def test_it_cannot_take_more_than_its_share() -> None:
+    assert contained("""
+        fails(bytearray, 4 << 30)
+        fails(lambda: open("large", "wb").write(bytes(2 << 20)))
+        def fill():
+            for number in range(100):
+                with open(str(number), "wb") as file:
+                    file.write(bytes(1 << 19))
+        fails(fill)
+        fails(lambda: [open("/work/large", "rb") for _ in range(100)].clear())
+        """)
+
+
+@pytest.mark.parametrize(
+    "staying",
+    [
+        "while True: pass",
+        "import time; time.sleep(600)",
+        "import signal, time\nfor n in range(1, 65):\n if n not in (9, 19, 32, 33): signal.signal(n, signal.SIG_IGN)\n"
+        "time.sleep(600)",
+        "import os\nwhile True:\n try: os.fork()\n except OSError: pass",
+    ],
+)
+def test_it_cannot_outlive_its_time(staying: str) -> None:
+    began = time.monotonic()
+    assert not passes(staying, seconds=1)
+    assert time.monotonic() - began < 8
+    assert psutil.Process().children(recursive=True) == []
+
+
+def test_it_ends_with_whoever_started_it() -> None:
+    started = psutil.Popen(
+        [sys.executable, "-c", "import sys\nfrom theta_ml.evaluation.benchmarks.sandbox import passes\n"
+         "sys.exit(passes('import time; time.sleep(600)', 300))"], stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    prisoner = _grandchild(started)
+    started.kill()
+    started.wait()
+    _, alive = psutil.wait_procs(prisoner, timeout=10)
+    assert alive == []
+
+
+def _grandchild(started: psutil.Process) -> list[psutil.Process]:
+    deadline = time.monotonic() + 30
+    while len(found := started.children(recursive=True)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)  # the kernel tells nobody of grandchildren
+    return found
+
+
+def test_where_it_cannot_be_shut_in_it_is_not_run(tmp_path: Path) -> None:
+    if not shutil.which("setpriv") or os.geteuid():
+        pytest.skip("needs root, and setpriv to give up its privilege")
+    program = f"open({str(tmp_path / 'ran')!r}, 'w')"
+    said = subprocess.run(
+        ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all", sys.executable, "-c",
+         "from theta_ml.evaluation.benchmarks.sandbox import passes, why_no_sandbox\n"
+         f"print(why_no_sandbox())\npasses({program!r})"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert "no sandbox for generated code: [Errno 1] unshare: Operation not permitted" in said.stdout
+    assert "NotShutIn" in said.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_who_is_not_root_is_shut_in_as_well(tmp_path: Path) -> None:
+    python = Path("/usr/bin/python3")
+    if os.geteuid() or not python.exists() or not shutil.which("setpriv"):
+        pytest.skip("the other tests say so where we are not root; here it takes a Python that others may read")
+    program = shutil.copy(jail.__file__, tmp_path / "jail.py")
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o777)
+    become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]
+    ended = subprocess.run(
+        [*become, python, "-I", "-S", program, tmp_path, "5"], input=PROBE, text=True, env={}, capture_output=True
+    )
+    if ended.returncode == 70:
+        pytest.skip(f"users may make no namespaces here: {ended.stderr}")
+    assert (ended.returncode, ended.stderr) == (0, "")
