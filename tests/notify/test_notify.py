@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from tests.registry.pipeline import Pipeline
 from theta_ml.cli import theta
+from theta_ml.mail.outbox import waiting
 from theta_ml.registry.ledger import open_ledger
 from theta_ml.stage import StageFailed, StageSkipped
 
@@ -74,6 +75,7 @@ def test_a_candidate_that_failed_is_told_beside_the_decision_on_the_others(pipel
     champion = pipeline.crown("2026-01", "run-1", "a")
     uris = pipeline.run("2026-02", champion, "b")
     decided = pipeline.decide("2026-02", RUN, uris)
+    pipeline.promote("2026-02", RUN, uris, decided)
     values = {"failed": "train[1]", "recipes": "continue,scratch"}
     notice = pipeline.stage("notify", "2026-02", RUN, [decided.uri], **values).document["value"]
     [mail] = pipeline.events.mails
@@ -81,7 +83,7 @@ def test_a_candidate_that_failed_is_told_beside_the_decision_on_the_others(pipel
     assert "there to choose from: train of scratch failed" in mail["text"]
     assert "Champion: version 2." in mail["text"]
     assert "/tasks/train/mapped/1" in mail["text"]
-    assert [entry.decision for entry in pipeline.ledger] == ["bootstrap"]  # promote writes this run's row, not the mail
+    assert [entry.decision for entry in pipeline.ledger] == ["bootstrap", "promoted"]
     pipeline.stage("notify", "2026-02", "run-3", [], **(values | {"failed": "train[0],train[1]"}))
     assert pipeline.ledger[-1].sentence == (
         "Failed: the run of 2026-02 stopped in train of continue, train of scratch; the task's log says why."
@@ -101,6 +103,56 @@ def test_a_failed_run_has_a_row_and_a_mail_and_may_still_decide(pipeline: Pipeli
     assert [(entry.run_id, entry.decision) for entry in pipeline.ledger] == [("run-1", "bootstrap"), (RUN, "promoted")]
     pipeline.stage("notify", "2026-02", RUN, [], failed="profile")
     assert pipeline.ledger[-1].decision == "promoted"
+
+
+def test_a_person_is_asked_once_and_what_has_not_left_says_what_is_true_now(pipeline: Pipeline) -> None:
+    champion = pipeline.crown("2026-01", "run-1", "a")
+    uris = pipeline.run("2026-02", champion, "b")
+    decided = pipeline.decide("2026-02", RUN, uris)
+    before = [*uris, decided.uri]
+    question = {"hours": 72, "url": "http://airflow.test/answer"}
+    asked = pipeline.stage("ask", "2026-02", RUN, before, **question).document["value"]
+    [mail] = pipeline.events.mails
+    assert mail["subject"] == "Theta 2026-02: approval wanted, 2.41 bits per byte against 2.79"
+    assert "if somebody approves within 72 hours; silence means no" in mail["text"]
+    assert "Answer in Airflow: http://airflow.test/answer" in mail["text"]
+    assert mail["images"].keys() == {"comparison", "losses"} and 'src="cid:comparison"' in mail["html"]
+
+    pipeline.stage("ask", "2026-02", "run-2", before, **question)  # of another run: it leaves before it is declined
+    mark_sent(pipeline.settings, pipeline.events.mails[-1]["message_id"])
+    for run in (RUN, "run-2"):
+        declined = pipeline.stage("decline", "2026-02", run, before, answered_by="ada", hours=72)
+        pipeline.stage("notify", "2026-02", run, [*before, declined.uri])
+    with open_ledger(pipeline.settings) as connection:
+        (left,) = waiting(connection)
+        kept = connection.execute("SELECT message ->> 'text' FROM outbox WHERE run_id = %s", [RUN]).fetchone()
+    assert (left.run_id, left.message_id, left.subject.split(",")[0]) == (
+        RUN, asked["message_id"], "Theta 2026-02: rejected",
+    )  # fmt: skip
+    assert kept and pipeline.ledger[-1].sentence in kept[0] and "ada" in kept[0]
+
+    old = pipeline.run("2025-12", champion, "c")
+    no = pipeline.decide("2025-12", "run-3", old)
+    with pytest.raises(StageSkipped, match="nothing to approve"):
+        pipeline.stage("ask", "2025-12", "run-3", [*old, no.uri], **question)
+
+
+def test_a_new_champion_is_told_of_where_that_is_wanted_and_the_question_taken_back(pipeline: Pipeline) -> None:
+    champion = pipeline.crown("2026-01", "run-1", "a")
+    uris = pipeline.run("2026-02", champion, "b")
+    decided = pipeline.decide("2026-02", RUN, uris)
+    pipeline.stage("ask", "2026-02", RUN, [*uris, decided.uri], hours=72, url="http://airflow.test/answer")
+    promoted = pipeline.promote("2026-02", RUN, uris, decided)
+    with pytest.raises(StageSkipped):
+        pipeline.stage("notify", "2026-02", RUN, [*uris, decided.uri, promoted.uri])
+    with open_ledger(pipeline.settings) as connection:
+        assert waiting(connection) == []
+    pipeline.settings = pipeline.settings.model_copy(update={"mail_promoted": True})
+    pipeline.stage("notify", "2026-02", RUN, [*uris, decided.uri, promoted.uri])
+    with open_ledger(pipeline.settings) as connection:
+        (mail,) = waiting(connection)
+    assert mail.subject == "Theta 2026-02: promoted, 2.41 bits per byte against 2.79"
+    assert "Champion: version 2." in pipeline.events.mails[-1]["text"]
 
 
 def _deliver(folder: Path, subject: str, date: str) -> None:
