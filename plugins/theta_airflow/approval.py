@@ -16,7 +16,7 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
 from airflow.sdk.timezone import utcnow
 
-from theta_airflow.evidence import approval_body, asks_for_promotion, verdict_at
+from theta_airflow.evidence import Decided, approval_body, asks_for_promotion, decided_before, verdict_at
 from theta_airflow.month import month_of_run
 from theta_airflow.stage_operator import StageOperator
 from theta_ml.mail.message import airflow_run
@@ -46,7 +46,8 @@ class AskOperator(StageOperator):
 class ApproveOperator(HITLBranchOperator):
     """Waits for a person, without a worker; after the run's `approval_hours` the answer is no.
 
-    Cleared, it asks again. Raises AirflowFailException where the run has no verdict to show.
+    Cleared, it asks again, until the run has decided: that it does once, and its row in the ledger stands. Raises
+    AirflowFailException where the run has no verdict to show.
     """
 
     template_fields: Sequence[str] = ()  # the body quotes names that come from data: it is no template
@@ -62,6 +63,8 @@ class ApproveOperator(HITLBranchOperator):
         )
 
     def execute(self, context: Context) -> Any:
+        if decided := decided_before(str(context["dag_run"].run_id)):
+            return self._follow(decided, context)
         verdict = verdict_at(context["ti"].xcom_pull(task_ids="decide"))
         self.response_timeout = timedelta(hours=float(context["params"]["approval_hours"]))
         deadline = utcnow() + self.response_timeout
@@ -72,6 +75,12 @@ class ApproveOperator(HITLBranchOperator):
         except TaskAwaitingInput as waiting:
             waiting.kwargs = {"deadline": deadline.isoformat()}
             raise
+
+    def _follow(self, decided: Decided, context: Context) -> Any:
+        self.log.info("nobody is asked, for the run has decided: %s", decided.sentence)
+        option = APPROVE if decided.promoted else REJECT
+        context["ti"].xcom_push(key=ANSWER, value={"option": option, "by": decided.by})
+        return self.do_branch(context, [self.options_mapping[option]])
 
     def execute_complete(self, context: Context, event: dict[str, Any], deadline: str = "") -> Any:
         """Also of an answer that came late, while the scheduler that watches the deadline was away."""

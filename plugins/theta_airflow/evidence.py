@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -35,6 +36,24 @@ def asks_for_promotion(verdict: Verdict) -> bool:
     from theta_ml.registry.ledger import CROWNING
 
     return verdict.decision in CROWNING
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What the ledger says of a run."""
+
+    promoted: bool
+    sentence: str
+    by: str
+
+
+def decided_before(run_id: str) -> Decided | None:
+    """None where the run has not decided yet. Raises StageRetry where Postgres is away."""
+    from theta_ml.registry.ledger import CROWNING, decision_of, open_ledger
+
+    with open_ledger(load_settings()) as ledger:
+        entry = decision_of(ledger, run_id)
+    return Decided(entry.decision in CROWNING, entry.sentence, entry.actor) if entry else None
 
 
 def approval_body(verdict: Verdict, deadline: datetime) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.pipeline.drive import theta, theta_json, until
 from theta_ml.cli.airflow import WAITING, Airflow
+from theta_ml.store import Store
 
 FIRST, SECOND, DAMAGED = "2026-01", "2026-02", "2026-03"
 
@@ -30,6 +31,14 @@ class Approval:
     def states(self) -> dict[str, str | None]:
         with Airflow(self.stack.settings) as airflow:
             return airflow.run(self.run_id).tasks
+
+    def verdict(self) -> dict[str, Any]:
+        """What `decide` wrote."""
+        with Airflow(self.stack.settings) as airflow:
+            artifact = airflow.artifacts(self.run_id)["decide"]
+        store = Store(self.stack.settings.artifacts, self.stack.home / "cache")
+        found: dict[str, Any] = store.open(artifact["uri"]).document["value"]
+        return found
 
     def question(self) -> dict[str, Any]:
         with Airflow(self.stack.settings) as airflow:

@@ -13,6 +13,7 @@ from airflow.sdk import TriggerRule
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
 from theta_airflow import approval, evidence
 from theta_airflow.approval import ANSWER, APPROVE, REJECT
+from theta_airflow.evidence import Decided
 from theta_airflow.stage_operator import StageOperator
 
 from theta_ml.evaluation.verdict import Check, Verdict
@@ -52,9 +53,15 @@ def verdict(decision: str = "promoted") -> Verdict:
 def context(dag: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Of a run with a verdict; `answer` is what `approve` noted."""
 
-    def made(answer: dict[str, str] | None = None, decision: str = "promoted", wants: bool = True) -> Any:
+    def made(
+        answer: dict[str, str] | None = None,
+        decision: str = "promoted",
+        wants: bool = True,
+        decided: Decided | None = None,
+    ) -> Any:
         for module in (approval, evidence):
             monkeypatch.setattr(module, "verdict_at", lambda _: verdict(decision))
+        monkeypatch.setattr(approval, "decided_before", lambda run_id: decided)
         noted = {} if answer is None else {("approve", ANSWER): answer}
         ti = SimpleNamespace(
             id="ti",
@@ -138,6 +145,17 @@ def test_the_question_holds_sentence_checks_and_deadline_and_its_markup_is_its_o
     assert "**Promoted: better by 2 %.**" in asked["body"]
     assert "| ✓ | interval high | \\-0.0213 | \\-0.01 |  |" in asked["body"]
     assert "| ✗ | slice topic a\\|b \\<b\\> | missing | 0.05 | \\*none\\* |" in asked["body"]
+
+
+def test_cleared_after_the_run_has_decided_it_follows_the_ledger_and_asks_nobody(
+    dag: Any, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    branches: list[Any] = []
+    monkeypatch.setattr(HITLBranchOperator, "do_branch", lambda *_: branches.append(_[-1]))
+    now = context(decided=Decided(False, "Rejected: ada said no.", "ada"))
+    dag.get_task("approve").execute(now)
+    assert branches == [["decline"]]
+    assert now["ti"].noted["approve", ANSWER] == {"option": REJECT, "by": "ada"}
 
 
 @pytest.mark.parametrize(
