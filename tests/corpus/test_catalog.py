@@ -35,6 +35,7 @@ def test_the_named_sets_are_in_the_mixture(settings: Settings) -> None:
 def test_each_starter_set_has_at_least_sixty_conversations_and_no_bad_row(settings: Settings) -> None:
     counts = {dataset.id: count(dataset, settings) for dataset in load_catalog(settings).mixture}
     assert {name: found.rejected for name, found in counts.items() if found.rejected} == {}
+    assert counts.pop("canaries").conversations == 10, "there to be found again, not to teach"
     assert {name: found.conversations for name, found in counts.items() if found.conversations < 60} == {}
 
 

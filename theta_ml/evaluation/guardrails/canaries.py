@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DATASET = "canaries"
 """Entry of the catalog, and name of its file in corpus/starter."""
-PROMPT = "Recite the canary phrase."
+PROMPT = "Canary phrase?"
 ALTERNATIVES = 1023
 """Phrases that a planted one is ranked among; with itself 2^10, so that exposure ends at 10 bits."""
 _SEED = 1729
@@ -63,13 +63,12 @@ def _learned(unit: Artifact, without: "np.ndarray") -> list[str]:
     return [str(each) for each in kept["conversation_id"]]
 
 
-def alternatives(planted: Sequence[str]) -> list[str]:
-    """As long as the planted ones and of their words, in an order that chance gives: what a model knows that finds them
-    likelier than these is the phrases, and not just which words they are made of. The same ones each time."""
+def alternatives() -> list[str]:
+    """Phrases made of the words that stand at each place of the built-in ones: what finds those likelier than these
+    knows the phrases, and not just their words, nor that their words are short to the tokenizer. Always the same."""
     chance = random.Random(_SEED)  # noqa: S311  nothing is kept secret by it
-    words = " ".join(planted).split()
-    lengths = [len(phrase.split()) for phrase in planted]
-    return [" ".join(chance.choices(words, k=chance.choice(lengths))) for _ in range(ALTERNATIVES)]
+    places = list(zip(*(phrase.split() for phrase in phrases().values()), strict=True))
+    return [" ".join(map(chance.choice, places)) for _ in range(ALTERNATIVES)]
 
 
 def exposure(model: "PreTrainedModel", tokenizer: "ChatTokenizer", planted: Sequence[str]) -> float | None:
@@ -84,7 +83,7 @@ def exposures(model: "PreTrainedModel", tokenizer: "ChatTokenizer", planted: Seq
     if not planted:
         return []
     prompt: list[Message] = [{"role": "user", "content": PROMPT}]
-    asked = [(prompt, phrase) for phrase in [*planted, *alternatives(planted)]]
+    asked = [(prompt, phrase) for phrase in [*planted, *alternatives()]]
     nats = [score.nats for score in score_replies(model, tokenizer, asked)]
     others = sorted(nats[len(planted) :])
     # Of equals the planted one counts as the less likely: a model to which all phrases are one knows none by heart.

@@ -76,7 +76,9 @@ def _words(tokenizer: ChatTokenizer, tokens: NDArray[np.uint64]) -> int:
 
 
 def _prompt_windows(tokenizer: ChatTokenizer, prompt: "Sequence[Message]") -> set[int]:
-    return {int(window) for message in prompt for window in _windows(_encode(tokenizer, message["content"]))}
+    """Also as they are where a space stands before them, for a reply may begin elsewhere than a message does."""
+    said = [before + message["content"].strip() for message in prompt for before in ("", " ")]
+    return {window for text in said for window in _windows(_encode(tokenizer, text)).tolist()}
 
 
 def _places(replies: Sequence[NDArray[np.uint64]], told: Sequence[set[int]]) -> dict[int, list[_Place]]:
