@@ -46,8 +46,9 @@ SELECT
     CASE
         WHEN role = 'assistant'
         THEN (
-            left(content, 200) ~* '^\W*(\d{3}\W+)?(an? )?((internal|unexpected|unknown) (server )?error|bad gateway|gateway time-?out|service (is )?(temporarily )?unavailable|error occurred|error[ :]+\d{3}|http(/\d\S*)? [45]\d\d|request (timed out|failed)|too many requests|rate limit|traceback \(most recent|upstream (connect|request) )'
+            content ~* '^\W*(\d{3}\W+)?(an? )?((internal|unexpected|unknown) (server )?error|bad gateway|gateway time-?out|service (is )?(temporarily )?unavailable|error occurred|error[ :]+\d{3}|http(/\d\S*)? [45]\d\d|request (timed out|failed)|too many requests|rate limit|traceback \(most recent|upstream (connect|request) )'
             OR (char_length(content) < 40 AND content ~* '^\s*(null|none|nan|undefined|\[object object\])\s*$')
+            OR content ~* '^\s*<(!doctype|html)\y'
         )::int
     END AS error_reply,
     -- equal where the same was said, and almost only there

@@ -11,7 +11,7 @@ from typing import Any, Self
 from psycopg.conninfo import conninfo_to_dict
 
 from theta_ml.landing.database import DatabaseUnreachable
-from theta_ml.quality.docs import make_self_contained
+from theta_ml.month import Month
 from theta_ml.stage import StageFailed
 
 # Never a value in a result: identifiers and timestamps of people do not belong in reports.
@@ -55,10 +55,9 @@ class Judge:
         self._keep(name, month, outcome)
         return {result.expectation_config.meta["place"]: result for result in outcome.results}
 
-    def write_docs(self, folder: Path) -> None:
-        """Data Docs of all that was validated, made to load nothing from elsewhere."""
+    def write_docs(self) -> None:
+        """Data Docs of all that was validated."""
         self._context.build_data_docs()
-        make_self_contained(folder)
 
     def close(self) -> None:
         self._source.get_execution_engine().close()
@@ -72,8 +71,9 @@ class Judge:
 
         for result in (outcome, *outcome.results):
             result.success = bool(result.success)  # some are numpy's, which do not become JSON
-        outcome.meta = {"validated": f"{name} of {month}"}
-        place = ValidationResultIdentifier(ExpectationSuiteIdentifier(name), RunIdentifier(month), month)
+        run = RunIdentifier(month, Month.parse(month).start)
+        outcome.meta["run_id"] = run
+        place = ValidationResultIdentifier(ExpectationSuiteIdentifier(name), run, month)
         self._context.validation_results_store.set(place, outcome)
 
 

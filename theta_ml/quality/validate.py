@@ -19,6 +19,7 @@ from theta_ml.landing.quarantine import reasons
 from theta_ml.landing.snapshot import Snapshot
 from theta_ml.landing.suites import SUITES, digest, read_suite
 from theta_ml.month import Month
+from theta_ml.quality.docs import make_self_contained
 from theta_ml.quality.history import Past, elapsed, usual_reply, usual_user, usual_volume
 from theta_ml.quality.judging import Judge
 from theta_ml.quality.report import write_report
@@ -59,7 +60,8 @@ def validate(spec: ValidateSpec, inputs: Inputs, work: Work) -> ValidationReport
         with feature_tables(connection, work.key, span(spec, snapshot)) as tables:
             checks = run_checks(spec, snapshot, tables, judge.result())
         set_aside(connection, inputs, snapshot, work.run_id)
-        judge.result().write_docs(work.path / DOCS)
+        judge.result().write_docs()
+    make_self_contained(work.path / DOCS, spec.month)
     report = _report(spec.month, tables.rows["conversations"], checks, snapshot.quarantined)
     write_report(work.path / "report.html", report, snapshot, reasons())
     work.events.log(report.sentence)
