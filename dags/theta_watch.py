@@ -1,27 +1,33 @@
 """Every five minutes: carry the mails that wait, and tell of months that have no decision. Every day: keep the champion
 and the newest versions, and remove the others with their files."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.python import PythonOperator
-from airflow.sdk import DAG, CronDataIntervalTimetable
+from airflow.sdk import DAG, CronTriggerTimetable, Param
 from theta_airflow.mail import post_waiting
 from theta_airflow.stage_operator import StageOperator
 
+from theta_ml.month import MONTH_PATTERN
+
 RUNS: dict[str, Any] = {
-    "start_date": datetime(2026, 1, 1),
+    "doc_md": __doc__,
     "catchup": False,
     "max_active_runs": 1,
     "dagrun_timeout": timedelta(hours=1),
-    "doc_md": __doc__,
+    "params": {
+        "month": Param(
+            None, type=["null", "string"], pattern=MONTH_PATTERN, title="Month", description="YYYY-MM, for runs by hand"
+        )
+    },
     "tags": ["theta"],
 }
 
 with DAG(
     "theta_watch",
     description="Carry waiting mails; tell of overdue months",
-    schedule=CronDataIntervalTimetable("*/5 * * * *", timezone="UTC"),
+    schedule=CronTriggerTimetable("*/5 * * * *", timezone="UTC"),
     **RUNS,
 ):
     PythonOperator(task_id="post", python_callable=post_waiting)
@@ -30,7 +36,7 @@ with DAG(
 with DAG(
     "theta_retain",
     description="Remove model versions that nobody needs",
-    schedule=CronDataIntervalTimetable("30 3 * * *", timezone="UTC"),
+    schedule=CronTriggerTimetable("30 3 * * *", timezone="UTC", run_immediately=timedelta(0)),
     **RUNS,
 ):
     StageOperator(stage="retain", retries=3, retry_delay=timedelta(minutes=5))
