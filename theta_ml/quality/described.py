@@ -13,6 +13,7 @@ MOST = 50
 OTHER = "(other)"
 NONE = "(none)"
 _BINS = 24
+_BEGINNING, _RUN = 12, 4
 _FEW_ENDS = 30
 _FEW_VALUES = 3
 """Different lengths, under which it says nothing that many have the greatest."""
@@ -133,6 +134,8 @@ def indicators(scan: Scan, rows: "pl.DataFrame") -> dict[str, float]:
         "same_user_message": _commonest(users["masked"]),
         "same_template_in_replies": _template(replies),
         "same_template_in_user_messages": _template(users),
+        "same_words_begin_users": _same_beginning(scan, "user"),
+        "same_words_begin_replies": _same_beginning(scan, "assistant"),
         "same_length_of_replies": _same_length(replies),
         "same_length_of_user_messages": _same_length(users),
         "same_number_of_turns": _commonest(rows["turns"]),
@@ -162,6 +165,21 @@ def _only_there(words: "pl.Series", said: "pl.DataFrame") -> float:
 def _template(messages: "pl.DataFrame") -> float:
     """Share of all of them that begin, or end, as the most frequent long one does."""
     return max(_commonest(messages[part], of=len(messages)) for part in ("opening", "ending"))
+
+
+def _same_beginning(scan: Scan, role: str) -> float:
+    """Of the conversations whose words were read, the share that uses the most frequent run of four words among the
+    role's first dozen: a template's names and numbers differ, what stands between them does not."""
+    import polars as pl
+
+    word, rank = pl.col("word"), pl.int_range(pl.len()).over("conversation")
+    begun = scan.words.filter(pl.col("role") == role).filter(rank < _BEGINNING)
+    runs = begun.select(
+        "conversation", *(word.shift(-step).over("conversation").alias(f"word_{step}") for step in range(_RUN))
+    )
+    found = runs.drop_nulls().unique().group_by(pl.exclude("conversation")).len()
+    most: Any = found["len"].max()
+    return int(most) / scan.words["conversation"].n_unique() if len(found) else 0.0
 
 
 def _same_length(messages: "pl.DataFrame") -> float:

@@ -43,7 +43,7 @@ def drift(spec: DriftSpec, inputs: Inputs, work: Work) -> DriftReport:
     if snapshot.month != spec.month:
         raise StageFailed(f"the snapshot is of {snapshot.month}, not of {spec.month}")
     references = _references(spec, snapshot)
-    if references is None or snapshot.new_conversations < spec.min_conversations:
+    if references is None or _landed(snapshot, spec.month) < spec.min_conversations:
         report = _without_comparison(spec, snapshot)
         write_note(work.path / "report.html", f"Drift of {report.month}", report.sentence)
     else:
@@ -55,7 +55,7 @@ def drift(spec: DriftSpec, inputs: Inputs, work: Work) -> DriftReport:
 
 def _references(spec: DriftSpec, snapshot: Snapshot) -> _References | None:
     """The newest month before with enough conversations, and the newest of those three months back or more."""
-    enough = [m for m in snapshot.window[:-1] if snapshot.months[m]["conversations"] >= spec.min_conversations]
+    enough = [month for month in snapshot.window[:-1] if _landed(snapshot, month) >= spec.min_conversations]
     if not enough:
         return None
     back = str(Month.parse(spec.month).shift(-_EARLIER))
@@ -63,12 +63,18 @@ def _references(spec: DriftSpec, snapshot: Snapshot) -> _References | None:
     return _References(enough[-1], earlier, enough[-spec.history :])
 
 
+def _landed(snapshot: Snapshot, month: str) -> int:
+    """Conversations of the month, those in quarantine among them: a feed breaks in what is set aside too."""
+    counts = snapshot.months[month]
+    return counts["conversations"] + counts.get("quarantined", 0)
+
+
 def _without_comparison(spec: DriftSpec, snapshot: Snapshot) -> DriftReport:
-    least, outcome = spec.min_conversations, "no_reference"
-    if snapshot.new_conversations == 0:
+    least, landed, outcome = spec.min_conversations, _landed(snapshot, spec.month), "no_reference"
+    if landed == 0:
         outcome, sentence = "broken", f"{spec.month} holds no conversation at all: the feed is broken"
-    elif snapshot.new_conversations < least:
-        sentence = f"{spec.month} has {snapshot.new_conversations} conversations, too few to compare (at least {least})"
+    elif landed < least:
+        sentence = f"{spec.month} has {landed} conversations, too few to compare (at least {least})"
     else:
         sentence = f"{spec.month} has no month before it with at least {least} conversations to compare with"
     return DriftReport(spec.month, None, outcome, sentence, None, [], [], {})

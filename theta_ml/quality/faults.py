@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-_SURE = 2.0
+_SURE = 1.0
 """Standard errors that a rise must also exceed: in a small month, a few conversations are a large share."""
+_VARYING = ("starts_with_a_reply",)
+"""What an assistant that begins to greet first changes too; see `_swapped`."""
 _FLIPPED = 0.5
 
 
@@ -29,6 +31,8 @@ def _risen(spec: DriftSpec, before: Sequence[Digest], current: Digest) -> list[s
     found = []
     for name, now in current.description.indicators.items():
         usual = max(digest.description.indicators.get(name, 0.0) for digest in before)
+        if name in _VARYING or (name == "same_number_of_turns" and now < spec.same_turns):
+            continue
         rise = now - usual
         if rise > _limit(spec, name) + _SURE * sqrt(now * (1 - now) / len(current)):
             found.append((rise, f"{name.replace('_', ' ')} went from {percent(usual)} to {percent(now)}"))
@@ -38,8 +42,8 @@ def _risen(spec: DriftSpec, before: Sequence[Digest], current: Digest) -> list[s
 def _limit(spec: DriftSpec, name: str) -> float:
     special = {
         "without_reply": spec.unanswered_rise,
-        "same_number_of_turns": spec.same_turns_rise,
-        "starts_with_a_reply": 1.0,  # an assistant may begin to greet first; see `_swapped`
+        "same_words_begin_users": spec.template_rise,
+        "same_words_begin_replies": spec.template_rise,
     }
     return special.get(name, spec.broken_rise)
 
