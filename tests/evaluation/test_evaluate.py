@@ -14,7 +14,7 @@ from tests.registry.pipeline import Pipeline
 from theta_ml.champion import Champion
 from theta_ml.corpus.tokenizer import ChatTokenizer, train_tokenizer
 from theta_ml.evaluation import golden
-from theta_ml.evaluation.evaluate import SCORES, STAGE, EvaluateSpec
+from theta_ml.evaluation.evaluate import SCORES, STAGE, EvaluateSpec, name_of
 from theta_ml.evaluation.guardrails.canaries import PROMPT, phrases
 from theta_ml.settings import Settings
 from theta_ml.stage import Result, StageFailed, run_stage
@@ -106,7 +106,9 @@ def test_the_scores_of_each_conversation_are_kept(pipeline: Pipeline, tokenizer:
     result = run_stage(STAGE, spec, [frozen_at, candidate], "run", pipeline.settings, pipeline.events)
     artifact = pipeline.store.open(result.uri)
     scores, report = pl.read_parquet(artifact.path / SCORES), artifact.document["value"]
-    assert sorted(scores["conversation_id"]) == [f"2026-01/{n}" for n in range(3)] + [f"2026-02/{n}" for n in range(4)]
+    ids = [f"2026-01/{n}" for n in range(3)] + [f"2026-02/{n}" for n in range(4)]
+    assert sorted(scores["conversation"]) == sorted(map(name_of, ids))
+    assert not any(name.encode() in (artifact.path / SCORES).read_bytes() for name in ids)
     assert scores["source"].to_list().count("irc") == 4 and set(scores["style"]) == {"terse"}
     totals = scores.sum()
     for who in ("candidate", "champion"):

@@ -1,5 +1,6 @@
 """Stage `evaluate`: champion and candidate measured in one process, on the same frozen test conversations."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from theta_ml.evaluation.replies import Prompt
 
 SCORES = "scores.parquet"
-"""Of the artifact: each conversation's slices, bytes, and nats, tokens and correct tokens of both models."""
+"""Of the artifact: each conversation's slices, bytes, and nats, tokens and correct tokens of both models. Under a digest
+of its id (`name_of`), for the id itself would outlive the conversation's erasure here."""
 
 
 @dataclass(frozen=True)
@@ -192,13 +194,18 @@ def _smoke(model: "Model", seed: int) -> list[Reply]:
     return replies
 
 
+def name_of(conversation_id: str) -> str:
+    """What scores know a conversation by: the same in every evaluation."""
+    return hashlib.blake2b(conversation_id.encode(), digest_size=16).hexdigest()
+
+
 def _write_scores(conversations: Sequence[HeldOut], comparison: Comparison, path: Path) -> None:
     """One row a conversation, in the order they were drawn; the champion's columns are null where there is none."""
     import polars as pl
 
     from theta_ml.evaluation.comparison import SLICES
 
-    ids = {"conversation_id": [conversation.conversation_id for conversation in conversations]}
+    ids = {"conversation": [name_of(conversation.conversation_id) for conversation in conversations]}
     slices = {name: [conversation.slice(name) for conversation in conversations] for name in SLICES}
     none = [None] * len(conversations)
     numbers = {"bytes": pl.Series(comparison.candidate.byte_counts, dtype=pl.Float64)}
