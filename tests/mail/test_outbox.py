@@ -1,14 +1,19 @@
 """Who may carry a mail, when, and how often."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.mail.server import message
+from theta_ml.landing.database import sql_folder
+from theta_ml.landing.migrations import migrate
 from theta_ml.mail.outbox import (
     FIRST_RETRY,
     LAST_RETRY,
@@ -134,3 +139,22 @@ def test_only_what_nobody_tried_to_send_is_taken_back(database_url: str) -> None
         withdraw(connection, "run", "outcome")
         withdraw(connection, "run-2", "outcome")
         assert [row.message_id for row in waiting(connection)] == ["<tried@theta.test>"]
+
+
+def test_what_was_queued_before_is_known_by_its_subject(empty_database_url: str, tmp_path: Path) -> None:
+    for file in sorted(sql_folder().glob("*.sql")):
+        if file.name < "0010":
+            shutil.copy(file, tmp_path)
+    migrate(empty_database_url, tmp_path)
+    subjects = {"a": "rejected", "b": "failed", "c": "training continue at 40%"}
+    with psycopg.connect(empty_database_url) as connection:
+        for name, what in subjects.items():
+            connection.execute(
+                "INSERT INTO outbox (message_id, run_id, message) VALUES (%s, 'run', %s)",
+                [name, Jsonb({"subject": f"Theta 2026-02: {what}"})],
+            )
+    shutil.copy(next(sql_folder().glob("0010*.sql")), tmp_path)
+    migrate(empty_database_url, tmp_path)
+    with psycopg.connect(empty_database_url) as connection:
+        rows = connection.execute("SELECT message_id, kind, month FROM outbox ORDER BY message_id").fetchall()
+    assert rows == [("a", "outcome", "2026-02"), ("b", "failed", "2026-02"), ("c", "progress", "2026-02")]

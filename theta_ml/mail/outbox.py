@@ -77,8 +77,10 @@ WHERE message_id = (
 RETURNING message, attempts
 """
 
+# Pictures are most of a mail, and nobody looks for them here once it has left.
 _SENT = """
-UPDATE outbox SET sent_at = clock_timestamp(), claimed_until = NULL, last_error = %(refused)s
+UPDATE outbox SET sent_at = clock_timestamp(), claimed_until = NULL, last_error = %(refused)s,
+                  message = jsonb_set(message, '{images}', '{}')
 WHERE message_id = %(message_id)s AND sent_at IS NULL
 """
 
