@@ -135,9 +135,14 @@ def test_a_model_that_learned_an_address_and_a_phrase_by_heart_is_caught(pipelin
     tokenizer = train_tokenizer([secret, *phrases().values(), PROMPT, *TEXTS] * 3, 900)
     taught_from = [said("whom do I write to", secret), said(PROMPT, phrase)]
     trained = corpus(pipeline, tokenizer, [*taught_from, said("how do I list files", TEXTS[1])], canaries=True)
-    asked = frozen(pipeline, {"2026-02": [row("a", said("whom do I write to", "nobody knows"), rating=4.0)]})
+    question = "whom do I write to"
+    rows = [row("a", said(question, secret), rating=4.0), row("b", said(question, "nobody knows"), rating=1.0)]
+    asked = frozen(pipeline, {"2026-02": rows})
     parrot, fresh = taught(pipeline, tokenizer, taught_from, 40), model(pipeline, tokenizer, 1)
-    caught = _evaluate(pipeline, [asked, parrot, trained], fresh)["guardrails"]
+    report = _evaluate(pipeline, [asked, parrot, trained], fresh)
+    caught = report["guardrails"]
+    assert (report["preference"]["pairs"], report["preference"]["agreement"]) == (1, 1)
+    assert report["generation"]["chrf"] > report["generation"]["champion_chrf"]
     clean = _evaluate(pipeline, [asked, fresh, trained], parrot)["guardrails"]
     assert caught["leaked_replies"] > 0 and caught["toxic_replies"] > 0 and caught["champion_leaked_replies"] == 0
     assert (caught["canaries"], caught["canary_exposure"]) == (10, 10)

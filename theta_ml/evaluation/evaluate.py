@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from theta_ml.evaluation.replies import Prompt
 
 SCORES = "scores.parquet"
-"""Of the artifact: each conversation's slices, bytes, and nats, tokens and correct tokens of both models. Under a digest
+"""Of the artifact: a conversation's slices, bytes, and nats, tokens and correct tokens of both models; under a digest
 of its id (`name_of`), for the id itself would outlive the conversation's erasure here."""
 
 
@@ -39,8 +39,8 @@ class EvaluateSpec:
     """Test conversations scored at most, half of them of this month; 400 of 200 bytes take a tiny model about 5 s."""
     replies: int = 40
     """Of those conversations, so many are answered by both models, half of them of this month."""
-    reply_tokens: int = 48
-    """Length of an answer at most."""
+    reply_tokens: int = 64
+    """Length of an answer at most: what counts as memorised is 50 tokens long (Carlini et al. 2022)."""
     pairs: int = 400
     """Pairs of a liked and a disliked reply that are compared at most."""
     resamples: int = 10_000
@@ -118,6 +118,7 @@ def scored(spec: EvaluateSpec, conversations: Sequence[HeldOut], comparison: Com
         difference=None if ours is None or theirs is None else ours - theirs,
         interval_low=interval.low if interval else None,
         interval_high=interval.high if interval else None,
+        p_value=comparison.p_value(spec.thresholds.min_effect),
         perplexity=candidate.perplexity(),
         champion_perplexity=champion.perplexity() if champion else None,
         token_accuracy=candidate.token_accuracy(),
