@@ -39,6 +39,7 @@ GOOD = EvaluationReport(
     smoke=[judge("Hello!", "Hello, what can I do for you?", [1, 2, 3, 4])],
     smoke_passed=True,
     finite=True,
+    p_value=0.0001,
     champion_perplexity=53.0,
     token_accuracy=0.41,
     champion_token_accuracy=0.37,
@@ -83,6 +84,6 @@ def alone(report: EvaluationReport = GOOD) -> EvaluationReport:
     )  # fmt: skip
     return replace(
         report, champion_version=None, champion_month=None, champion_bpb=None, difference=None, interval_low=None,
-        interval_high=None, champion_perplexity=None, champion_token_accuracy=None, guardrails=guardrails,
+        interval_high=None, p_value=None, champion_perplexity=None, champion_token_accuracy=None, guardrails=guardrails,
         golden=[replace(item, champion_passed=None) for item in report.golden],
     )  # fmt: skip

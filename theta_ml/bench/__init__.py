@@ -18,6 +18,14 @@ BENCHMARKS = {
         "theta_ml.bench.quality:bench_quality",
         "Bits per byte at equal tokens, against a Llama trained with TRL.",
     ),
+    "decisions": (
+        "theta_ml.bench.decisions:bench_decisions",
+        "How often the gate is right, against comparing two numbers.",
+    ),
+    "quality-gate": (
+        "theta_ml.bench.quality_gate:bench_quality_gate",
+        "False alarms, drift and broken feeds on real months, and what judging a million messages costs.",
+    ),
     "import": ("theta_ml.bench.landing:bench_import", "Landing conversations, against psycopg's executemany."),
     "up": ("theta_ml.bench.up:bench_up", "Starting everything, against `airflow standalone`."),
 }
@@ -25,7 +33,7 @@ COLUMNS = ("name", "value", "unit", "peer", "peer_value", "ratio", "target", "ok
 
 
 def _names_help() -> str:
-    rows = "\n".join(f"  {name:<10}{summary}" for name, (_, summary) in BENCHMARKS.items())
+    rows = "\n".join(f"  {name:<13}{summary}" for name, (_, summary) in BENCHMARKS.items())
     return f"\b\nBenchmarks:\n{rows}"
 
 

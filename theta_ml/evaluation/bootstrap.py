@@ -45,8 +45,14 @@ def interval(differences: Vector) -> Interval:
 
 
 def p_worse(differences: Vector, tolerance: float) -> float:
-    """How easily chance explains a candidate worse by more than `tolerance`; never 0 (Davison, Hinkley 1997, 4.2)."""
+    """How easily chance explains a candidate worse by more than `tolerance`, one-sided; never 0 (Davison and Hinkley
+    1997, section 4.2)."""
     return float((1 + (differences <= tolerance).sum()) / (1 + len(differences)))
+
+
+def p_better(differences: Vector, effect: float) -> float:
+    """How easily chance explains a candidate better by more than `effect`; as `p_worse`."""
+    return p_worse(-differences, effect)
 
 
 def _draws(conversations: int, resamples: int, random: np.random.Generator) -> Iterator[NDArray[np.int64]]:

@@ -162,8 +162,8 @@ def _absolute(evidence: Evidence) -> list[Check]:
 def _whole(*reports: "EvaluationReport | BenchmarkReport | None") -> Check:
     """No NaN or infinity anywhere, not even in what is only shown: whatever made one is broken."""
     strange = sorted({name for report in reports if report is not None for name in _strange(asdict(report))})
-    note = f"no number: {', '.join(strange)}" if strange else "every number is one"
-    return Check("not a number", str(len(strange)), "none", not strange, note, "absolute")
+    note = "whatever made it is broken" if strange else "in every number of the reports"
+    return Check("NaN or infinity", ", ".join(strange) or "none", "none", not strange, note, "absolute")
 
 
 def _strange(value: Any, name: str = "") -> Iterator[str]:
@@ -191,7 +191,7 @@ def _relative(evidence: Evidence) -> list[Check]:
     if version is None:
         note = "the first was asked for" if evidence.bootstrap else BOOTSTRAP_HINT
         wanted = "one to compare with, or bootstrap"
-        return [said("relative", "champion", "none", wanted, evidence.bootstrap, note)]
+        return [said("relative", "champion", "none", wanted, evidence.bootstrap, note), _preference(report)]
     same = report is not None and report.champion_version == version
     note = "the champion of this moment" if same else "the evaluation is of another champion; clear `evaluate`"
     compared = f"version {report.champion_version}" if report else None
@@ -208,13 +208,14 @@ def _difference(report: EvaluationReport | None, effect: float) -> list[Check]:
     """The interval, and what it is made of; `effect` is a share of the champion's bits per byte."""
     theirs = report.champion_bpb if report else None
     if report is None or theirs is None or not known(theirs) or theirs <= 0:
-        wanted = f"below −{effect:.2%} of the champion's"
+        wanted = f"below −{100 * effect:g} % of the champion's"
         return [number("relative", "difference, upper end", None, wanted, lambda _: False)]
-    note = f"95 % interval of candidate − champion, bits per byte; {effect:.2%} of {theirs:.4g} better was asked"
+    note = f"95 % interval of candidate − champion, bits per byte; {100 * effect:g} % of {theirs:.4g} better was asked"
     low, high = report.interval_low, report.interval_high
     whole = known(low) and known(high) and known(report.difference)
     return [
         shown("relative", "difference in %", _percent(report.difference, theirs), _span(low, high, theirs)),
+        shown("relative", "p-value", report.p_value, f"shown: of a candidate not better by {100 * effect:g} %"),
         number(
             "relative",
             "difference, upper end",

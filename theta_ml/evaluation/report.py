@@ -101,6 +101,8 @@ class EvaluationReport:
     smoke_passed: bool
     finite: bool
     """Every conversation of the candidate has a finite loss."""
+    p_value: float | None = None
+    """Chance that a candidate not better by the gate's smallest effect looks this good (one-sided bootstrap)."""
     champion_perplexity: float | None = None
     """Comparable with the candidate's only where both have the same tokenizer."""
     token_accuracy: float | None = None
