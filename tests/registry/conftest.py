@@ -35,3 +35,16 @@ def measuring(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     """A pipeline whose evaluations can be asked for anew; see `Pipeline.measured`."""
     script(monkeypatch)
     return pipeline
+
+
+@pytest.fixture
+def hand(measuring: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    """An installation that `theta` finds."""
+    settings = measuring.settings
+    monkeypatch.setenv("THETA_HOME", str(settings.home))
+    monkeypatch.setenv("THETA_DATABASE_URL", settings.require_database())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.require_mlflow())
+    monkeypatch.setenv("THETA_REGISTERED_MODEL", settings.registered_model)
+    monkeypatch.setenv("THETA_EXPERIMENT", settings.experiment)
+    monkeypatch.setenv("COLUMNS", "200")
+    return measuring

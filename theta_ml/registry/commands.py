@@ -52,14 +52,14 @@ def _print(rows: list[dict[str, Any]]) -> None:
     from rich.text import Text
 
     table = Table(show_lines=True)
-    for title in ("month", "decision", "version", "champion", "decided"):
+    for title in ("month", "decision", "version", "champion"):
         table.add_column(title, no_wrap=True)
     table.add_column("why")
     for row in rows:
         before, after = (str(row[f"champion_{when}"] or "-") for when in ("before", "after"))
         champion = after if before == after else f"{before} → {after}"
         version = str(row["candidate_version"] or "-")
-        table.add_row(row["month"], row["decision"], version, champion, row["decided_at"][:10], Text(_why(row)))
+        table.add_row(row["month"], row["decision"], version, champion, Text(_why(row)))
     Console().print(table)
 
 

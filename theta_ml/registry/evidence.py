@@ -34,12 +34,8 @@ _ELSEWHERE = {"month", "sentence", *HEADLINE[1:]}  # the run's name, its reports
 
 def gather(inputs: Inputs, **rest: Any) -> Evidence:
     """The gate's evidence from whatever stages ran; `rest` is what no artifact says."""
-    from dataclasses import fields
-
-    rest = {"benchmarks": benchmarks_of(inputs)} | rest
-    rest = {name: value for name, value in rest.items() if name in {each.name for each in fields(Evidence)}}  # TODO
     from theta_ml.landing.snapshot import Snapshot
-    from theta_ml.quality.drift import DriftReport
+    from theta_ml.quality.comparing import DriftReport
     from theta_ml.quality.validate import ValidationReport
 
     return Evidence(
@@ -49,6 +45,7 @@ def gather(inputs: Inputs, **rest: Any) -> Evidence:
         preflight=inputs.optional("preflight", Preflight),
         selection=inputs.optional("select", Selection),
         evaluation=inputs.optional("evaluate", EvaluationReport),
+        benchmarks=benchmarks_of(inputs),
         **rest,
     )
 

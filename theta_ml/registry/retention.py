@@ -120,14 +120,14 @@ def _staying(there: "list[ModelVersion]", leaving: list[Leaving]) -> set[str]:
 
 
 def _trainings(settings: Settings, leaving: list[Leaving], staying: set[str]) -> Iterator[str]:
-    """Those of the versions, and of the candidates that they were chosen from."""
+    """Those of the versions, and of the candidates that they were chosen from, where all of these go."""
     store = Store(settings.artifacts, settings.home / "cache")
-    keys = {each.training for each in leaving}
+    keys = {each.training for each in leaving} - staying
     for uri in store.places(SELECT):
         document = store.document(uri)
         candidates = {each["key"] for each in document["value"]["candidates"]} if document else set()
-        keys |= candidates if keys & candidates else set()
-    yield from sorted(keys - staying)
+        keys |= candidates if keys & candidates and not candidates & staying else set()
+    yield from sorted(keys)
 
 
 def _forget(settings: Settings, leaving: Leaving) -> None:
