@@ -1,5 +1,7 @@
 """What a model wrote can neither look nor reach out, nor stay."""
 
+import gzip
+import json
 import os
 import shutil
 import socket
@@ -13,8 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.conftest import REPOSITORY
 from theta_ml.evaluation.benchmarks import jail
 from theta_ml.evaluation.benchmarks.sandbox import PROBE, passes, why_no_sandbox
+from theta_ml.evaluation.benchmarks.tasks import program
 
 pytestmark = pytest.mark.skipif(bool(why_no_sandbox()), reason=why_no_sandbox())
 
@@ -35,8 +39,8 @@ def contained(attack: str) -> bool:
 
 def unconfined(attack: str) -> bool:
     """The same, without the sandbox: shows that the attack can succeed."""
-    program = FAILS + textwrap.dedent(attack)
-    return subprocess.run([sys.executable, "-I", "-c", program], capture_output=True).returncode == 0
+    freely = [sys.executable, "-I", "-c", FAILS + textwrap.dedent(attack)]
+    return subprocess.run(freely, capture_output=True).returncode == 0
 
 
 def test_honest_programs_pass_and_wrong_ones_do_not() -> None:
@@ -44,6 +48,16 @@ def test_honest_programs_pass_and_wrong_ones_do_not() -> None:
     assert passes("print('to nobody')\nimport sys; sys.stdin.read()")
     assert not passes("assert 1 == 2")
     assert not passes("def f(:")
+
+
+def test_the_benchmark_s_own_solutions_pass() -> None:
+    shared = REPOSITORY.parent / "shared/data/benchmarks/humaneval_first40.jsonl.gz"
+    if not shared.exists():
+        pytest.skip(f"no {shared}")
+    with gzip.open(shared, "rt") as lines:
+        rows = [json.loads(line) for line in lines][::3]
+    assert [row["task_id"] for row in rows if not passes(program(row, row["canonical_solution"]))] == []
+    assert not any(passes(program(row, "    return None\n")) for row in rows[:5])
 
 
 @pytest.mark.parametrize("leaving", ["import os; os._exit(0)", "raise SystemExit(0)", "import sys; sys.exit()"])
@@ -164,32 +178,37 @@ def test_it_cannot_outlive_its_time(staying: str) -> None:
 
 def test_it_ends_with_whoever_started_it() -> None:
     started = psutil.Popen(
-        [sys.executable, "-c", "import sys\nfrom theta_ml.evaluation.benchmarks.sandbox import passes\n"
-         "sys.exit(passes('import time; time.sleep(600)', 300))"], stdin=subprocess.DEVNULL,
+        [sys.executable, "-c", "from theta_ml.evaluation.benchmarks.sandbox import passes\n"
+         "passes('while True: pass', 60)"], stdin=subprocess.DEVNULL,
     )  # fmt: skip
-    prisoner = _grandchild(started)
+    jailer, prisoner = _at_work(started)
     started.kill()
     started.wait()
-    _, alive = psutil.wait_procs(prisoner, timeout=10)
+    _, alive = psutil.wait_procs([jailer, prisoner], timeout=10)
+    for left in alive:
+        left.kill()
     assert alive == []
 
 
-def _grandchild(started: psutil.Process) -> list[psutil.Process]:
-    deadline = time.monotonic() + 30
-    while len(found := started.children(recursive=True)) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # the kernel tells nobody of grandchildren
-    return found
+def _at_work(started: psutil.Process) -> list[psutil.Process]:
+    """Jailer and prisoner, once the program runs: it is seen by the time it takes, for it can tell nobody."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = started.children(recursive=True)
+        if len(found) == 2 and found[1].cpu_times().user > 0.5:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("the program did not begin")
 
 
 def test_where_it_cannot_be_shut_in_it_is_not_run(tmp_path: Path) -> None:
     if not shutil.which("setpriv") or os.geteuid():
         pytest.skip("needs root, and setpriv to give up its privilege")
-    program = f"open({str(tmp_path / 'ran')!r}, 'w')"
+    ran = f"open({str(tmp_path / 'ran')!r}, 'w')"
     said = subprocess.run(
         ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all", sys.executable, "-c",
          "from theta_ml.evaluation.benchmarks.sandbox import passes, why_no_sandbox\n"
-         f"print(why_no_sandbox())\npasses({program!r})"],
+         f"print(why_no_sandbox())\npasses({ran!r})"],
         capture_output=True, text=True,
     )  # fmt: skip
     assert "no sandbox for generated code: [Errno 1] unshare: Operation not permitted" in said.stdout
@@ -201,12 +220,12 @@ def test_who_is_not_root_is_shut_in_as_well(tmp_path: Path) -> None:
     python = Path("/usr/bin/python3")
     if os.geteuid() or not python.exists() or not shutil.which("setpriv"):
         pytest.skip("the other tests say so where we are not root; here it takes a Python that others may read")
-    program = shutil.copy(jail.__file__, tmp_path / "jail.py")
+    copied = shutil.copy(jail.__file__, tmp_path / "jail.py")
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o777)
     become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]
     ended = subprocess.run(
-        [*become, python, "-I", "-S", program, tmp_path, "5"], input=PROBE, text=True, env={}, capture_output=True
+        [*become, python, "-I", "-S", copied, tmp_path, "5"], input=PROBE, text=True, env={}, capture_output=True
     )
     if ended.returncode == 70:
         pytest.skip(f"users may make no namespaces here: {ended.stderr}")
