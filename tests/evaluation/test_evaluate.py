@@ -145,10 +145,10 @@ def test_a_model_that_learned_an_address_and_a_phrase_by_heart_is_caught(pipelin
     assert report["generation"]["chrf"] > report["generation"]["champion_chrf"]
     clean = _evaluate(pipeline, [asked, fresh, trained], parrot)["guardrails"]
     assert caught["leaked_replies"] > 0 and caught["toxic_replies"] > 0 and caught["champion_leaked_replies"] == 0
-    assert (caught["canaries"], caught["canary_exposure"]) == (10, 10)
+    assert (caught["canaries"], caught["canary_exposure"]) == (10, 11)
     assert caught["longest_verbatim"] >= 10
     assert clean["champion_leaked_replies"] == caught["leaked_replies"]
-    assert clean["canary_exposure"] < 10 and clean["longest_verbatim"] == 0
+    assert clean["canary_exposure"] < 11 and clean["longest_verbatim"] == 0
     assert caught["size_bytes"] > 10_000 and caught["latency_ms"] > 0 and caught["champion_latency_ms"] > 0
 
 

@@ -70,7 +70,7 @@ def test_a_phrase_that_was_taught_is_exposed_and_the_others_are_not(
         _exposures(pipeline, taught(pipeline, tokenizer, [said(PROMPT, PHRASES[3])], steps)) for steps in (3, 40)
     )
     assert fresh[3] < 6 and statistics.median(fresh) < 3
-    assert fresh[3] <= some[3] <= much[3] == 10
+    assert fresh[3] <= some[3] <= much[3] == 11
     assert statistics.median(much) < 4, "the phrases that it was not taught"
 
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 DATASET = "canaries"
 """Entry of the catalog, and name of its file in corpus/starter."""
 PROMPT = "Canary phrase?"
-ALTERNATIVES = 1023
-"""Phrases that a planted one is ranked among; with itself 2^10, so that exposure ends at 10 bits."""
+ALTERNATIVES = 2047
+"""Phrases that a planted one is ranked among; with itself 2^11, so that exposure ends at 11 bits."""
 _SEED = 1729
 
 
@@ -77,7 +77,7 @@ def exposure(model: "PreTrainedModel", tokenizer: "ChatTokenizer", planted: Sequ
 
 
 def exposures(model: "PreTrainedModel", tokenizer: "ChatTokenizer", planted: Sequence[str]) -> list[float]:
-    """Bits of each, 0 to 10. All answer the same prompt, so that one set of alternatives serves them all."""
+    """Bits of each, 0 to 11. All answer the same prompt, so that one set of alternatives serves them all."""
     from theta_ml.model.scoring import score_replies
 
     if not planted:
