@@ -1,6 +1,6 @@
 import numpy as np
 
-from theta_ml.evaluation.bootstrap import bits_per_byte, interval, p_worse, resampled_differences
+from theta_ml.evaluation.bootstrap import bits_per_byte, interval, p_better, p_worse, resampled_differences
 from theta_ml.evaluation.holm import holm
 
 TRUE_DIFFERENCE = -0.05
@@ -51,3 +51,39 @@ def test_holm_matches_the_worked_example() -> None:
     # Four tests; by hand: 4 · 0.005, 3 · 0.01, 2 · 0.03, and 0.04 lifted to what stands before it.
     assert np.allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
+
+
+def test_holm_refuses_a_true_hypothesis_no_more_often_than_it_says() -> None:
+    random = np.random.default_rng(14)
+    uniform = random.uniform(size=(4000, 20))  # twenty slices, none of them worse
+    refused = sum(min(holm(row)) < 0.05 for row in uniform.tolist()) / 4000
+    assert 0.04 <= refused <= 0.06
+    uncorrected = float((uniform.min(axis=1) < 0.05).mean())
+    assert uncorrected > 0.6  # what the correction is for
+
+
+def test_holm_never_orders_anew_and_never_exceeds_one() -> None:
+    random = np.random.default_rng(15)
+    for _ in range(50):
+        raw = random.uniform(size=random.integers(1, 12)).tolist()
+        adjusted = holm(raw)
+        assert all(p <= q <= 1 for p, q in zip(raw, adjusted, strict=True))
+        assert np.all(np.diff(np.array(adjusted)[np.argsort(raw)]) >= 0)
+
+
+def test_the_two_p_values_are_of_the_two_sides() -> None:
+    candidate, champion, size = _sample(np.random.default_rng(16), 400)
+    differences = resampled_differences(candidate, champion, size, 2000, 1)  # truly −0.05
+    assert p_better(differences, 0.0) < 0.001 < p_better(differences, 0.06)
+    assert p_worse(differences, 0.0) == 1.0
+    assert p_better(-differences, 0.02) == p_worse(differences, 0.02)
+
+
+def test_a_p_value_agrees_with_the_interval() -> None:
+    random = np.random.default_rng(17)
+    for trial in range(40):
+        differences = resampled_differences(*_sample(random, 80), resamples=2000, seed=trial)
+        high = interval(differences).high
+        for effect in (0.0, 0.03, 0.05):  # the whole 95 % interval better: a one-sided test at 2.5 %
+            if abs(high + effect) > 0.001:
+                assert (high < -effect) == (p_better(differences, effect) < 0.025)

@@ -15,11 +15,11 @@ def _failed(verdict: Verdict) -> list[str]:
 
 
 def test_a_better_candidate_is_promoted_in_one_sentence() -> None:
-    verdict = gate(evidence(thresholds=Thresholds(min_effect=0.003)))
+    verdict = gate(evidence())
     assert (verdict.decision, _failed(verdict)) == ("promoted", [])
     assert verdict.sentence == (
         "Promoted: 2.41 bits per byte on 122 test conversations against 2.79 of version 1; "
-        "the difference lies between −14.7 % and −12.5 %, at least 0.3 % better was asked."
+        "the difference lies between −14.7 % and −12.5 %, at least 0.6 % better was asked."
     )
 
 
@@ -45,6 +45,14 @@ def test_the_whole_interval_must_be_better_by_the_smallest_effect(high: float) -
     assert (verdict.decision, _failed(verdict)) == ("rejected", ["difference, upper end"])
     assert verdict.sentence.startswith("Rejected: 2.41 bits per byte on 122")
     assert "the difference lies between −17.9 % and" in verdict.sentence
+
+
+def test_percents_of_next_to_nothing_are_not_enough() -> None:
+    nearly = replace(GOOD, candidate_bpb=0.023, champion_bpb=0.03, difference=-0.007, interval_low=-0.008)
+    verdict = gate(evidence(replace(nearly, interval_high=-0.005)))
+    assert (verdict.decision, _failed(verdict)) == ("rejected", ["difference, upper end"])
+    assert "lies between −0.008 and −0.005 bits, at least 0.01 better was asked" in verdict.sentence
+    assert gate(evidence(replace(nearly, candidate_bpb=0.01, interval_high=-0.011))).decision == "promoted"
 
 
 @pytest.mark.parametrize(

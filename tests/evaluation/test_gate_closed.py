@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.evaluation.reports import GOOD, alone, evidence, first, slice_
@@ -77,6 +77,7 @@ def test_with_everything_there_both_are_a_yes() -> None:
     assert len(_places(WHOLE, floats=True)) > 25
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_a_number_that_is_none_is_never_promoted(data: st.DataObject) -> None:
     whole = data.draw(st.sampled_from([WHOLE, ALONE]))
@@ -88,6 +89,7 @@ def test_a_number_that_is_none_is_never_promoted(data: st.DataObject) -> None:
     assert not _crowns(whole)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.data(), st.sampled_from([math.nan, math.inf, -math.inf]))
 def test_a_number_that_is_none_at_all_is_never_promoted(data: st.DataObject, strange: float) -> None:
     whole = data.draw(st.sampled_from([WHOLE, ALONE]))
@@ -95,6 +97,7 @@ def test_a_number_that_is_none_at_all_is_never_promoted(data: st.DataObject, str
     assert not _crowns(whole)
 
 
+@settings(max_examples=20, deadline=None)
 @given(st.sets(st.sampled_from(["snapshot", "validation", "drift", "preflight", "evaluation"]), min_size=1))
 def test_a_stage_that_did_not_run_is_never_promoted(missing: set[str]) -> None:
     for whole in (WHOLE, ALONE):
@@ -102,6 +105,7 @@ def test_a_stage_that_did_not_run_is_never_promoted(missing: set[str]) -> None:
         assert not _crowns(replace(whole, **nothing))
 
 
+@settings(max_examples=20, deadline=None)
 @given(st.sampled_from(["guardrails", "token_accuracy", "interval_low", "difference"]))
 def test_a_part_that_is_missing_is_never_promoted(part: str) -> None:
     nothing: dict[str, Any] = {part: None}

@@ -97,12 +97,12 @@ class Comparison:
     def interval(self) -> Interval | None:
         return interval(self._differences(np.arange(len(self.candidate.nats)))) if self.comparable else None
 
-    def p_value(self, effect: float) -> float | None:
-        """Chance that a candidate not better by `effect`, a share of the champion's bits per byte, looks this good."""
+    def p_value(self, limits: Thresholds) -> float | None:
+        """Chance that a candidate not better by the smallest effect looks this good."""
         theirs = self.champion.bits_per_byte() if self.champion else None
         if not self.comparable or theirs is None:
             return None
-        return p_better(self._differences(np.arange(len(self.candidate.nats))), effect * theirs)
+        return p_better(self._differences(np.arange(len(self.candidate.nats))), limits.effect(theirs))
 
     def slices(self, conversations: Sequence[HeldOut], limits: Thresholds) -> list[Slice]:
         """Every value of every property; largest first within a property."""

@@ -118,7 +118,7 @@ def scored(spec: EvaluateSpec, conversations: Sequence[HeldOut], comparison: Com
         difference=None if ours is None or theirs is None else ours - theirs,
         interval_low=interval.low if interval else None,
         interval_high=interval.high if interval else None,
-        p_value=comparison.p_value(spec.thresholds.min_effect),
+        p_value=comparison.p_value(spec.thresholds),
         perplexity=candidate.perplexity(),
         champion_perplexity=champion.perplexity() if champion else None,
         token_accuracy=candidate.token_accuracy(),

@@ -82,9 +82,7 @@ def gate(evidence: Evidence) -> Verdict:
     return Verdict(
         evidence.month,
         decision,
-        sentence(
-            decision, failed, evidence.month, evidence.evaluation, evidence.thresholds.min_effect, evidence.selection
-        ),
+        sentence(decision, failed, evidence.month, evidence.evaluation, evidence.thresholds, evidence.selection),
         checks=[*data, *rest, *time],
         champion_before=evidence.champion_version,
         recipe=chosen.recipe if chosen else None,
@@ -199,31 +197,24 @@ def _relative(evidence: Evidence) -> list[Check]:
     return [
         said("relative", "compared with", compared, f"version {version}", same, note),
         at_least("relative", "test conversations", report.conversations if report else None, least),
-        *_difference(report, evidence.thresholds.min_effect),
+        *_difference(report, evidence.thresholds),
         _preference(report),
     ]
 
 
-def _difference(report: EvaluationReport | None, effect: float) -> list[Check]:
-    """The interval, and what it is made of; `effect` is a share of the champion's bits per byte."""
-    theirs = report.champion_bpb if report else None
+def _difference(report: EvaluationReport | None, limits: Thresholds) -> list[Check]:
+    """The interval, and what it is made of."""
+    name, theirs = "difference, upper end", report.champion_bpb if report else None
     if report is None or theirs is None or not known(theirs) or theirs <= 0:
-        wanted = f"below −{100 * effect:g} % of the champion's"
-        return [number("relative", "difference, upper end", None, wanted, lambda _: False)]
-    note = f"95 % interval of candidate − champion, bits per byte; {100 * effect:g} % of {theirs:.4g} better was asked"
-    low, high = report.interval_low, report.interval_high
+        return [Check(name, None, "below what was asked", False, missing("champion's bits per byte"), "relative")]
+    asked, low, high = limits.effect(theirs), report.interval_low, report.interval_high
     whole = known(low) and known(high) and known(report.difference)
+    share = f"{100 * asked / theirs:.2g} % of the champion's {theirs:.4g}"
+    note = f"95 % interval of candidate − champion, bits per byte; {share} better was asked"
     return [
         shown("relative", "difference in %", _percent(report.difference, theirs), _span(low, high, theirs)),
-        shown("relative", "p-value", report.p_value, f"shown: of a candidate not better by {100 * effect:g} %"),
-        number(
-            "relative",
-            "difference, upper end",
-            high if whole else None,
-            f"below {-effect * theirs:.4g}",
-            lambda found: found < -effect * theirs,
-            note,
-        ),
+        shown("relative", "p-value", report.p_value, "shown: how easily chance explains so much, were less true"),
+        number("relative", name, high if whole else None, f"below {-asked:.4g}", lambda found: found < -asked, note),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from theta_ml.evaluation.report import EvaluationReport
 from theta_ml.evaluation.selection import Selection
+from theta_ml.evaluation.thresholds import Thresholds
 from theta_ml.evaluation.verdict import Check
 
 _MINUS = "−"
@@ -12,26 +13,28 @@ def sentence(
     failed: list[Check],
     month: str,
     report: EvaluationReport | None,
-    min_effect: float,
+    limits: Thresholds,
     selection: Selection | None = None,
 ) -> str:
     """For example "Promoted: 2.41 bits per byte on 122 test conversations against 2.79 of version 1; …".
 
     `failed` are the checks that made the decision a no.
     """
-    return f"{decision.capitalize()}{_reasons(decision, failed, month, report, min_effect)}{_recipe(selection)}."
+    return f"{decision.capitalize()}{_reasons(decision, failed, month, report, limits)}{_recipe(selection)}."
 
 
-def _reasons(decision: str, failed: list[Check], month: str, report: EvaluationReport | None, min_effect: float) -> str:
+def _reasons(
+    decision: str, failed: list[Check], month: str, report: EvaluationReport | None, limits: Thresholds
+) -> str:
     if decision == "blocked":
         return f": {_faults(failed)}"
     if decision == "rejected":
-        return f": {_rejected(failed, report, min_effect)}"
+        return f": {_rejected(failed, report, limits)}"
     if decision == "evaluated":
         return f", not promoted: {'; '.join(_not_now(check, month) for check in failed)}{_aside(report)}"
     assert report is not None, "the gate promotes nothing that was not evaluated"
     first = "" if decision == "promoted" else "; the first champion, as asked for"
-    return f": {_scores(report)}{_difference(report, min_effect)}{first}"
+    return f": {_scores(report)}{_difference(report, limits)}{first}"
 
 
 def _recipe(selection: Selection | None) -> str:
@@ -52,10 +55,10 @@ def _aside(report: EvaluationReport | None) -> str:
     return f" ({_scores(report)})" if report and report.candidate_bpb is not None else ""
 
 
-def _rejected(failed: list[Check], report: EvaluationReport | None, min_effect: float) -> str:
+def _rejected(failed: list[Check], report: EvaluationReport | None, limits: Thresholds) -> str:
     if report is None or report.candidate_bpb is None:
         return _faults(failed)
-    measured = f"{_scores(report)}{_difference(report, min_effect)}"
+    measured = f"{_scores(report)}{_difference(report, limits)}"
     others = [check for check in failed if check.name != "difference, upper end" or check.value is None]
     return f"{measured}{'; ' if others else ''}{_faults(others)}"
 
@@ -70,13 +73,17 @@ def _scores(report: EvaluationReport) -> str:
     return f"{text} against {theirs:.{digits}f} of version {report.champion_version}"
 
 
-def _difference(report: EvaluationReport, min_effect: float) -> str:
-    """In percent of the champion's bits per byte."""
+def _difference(report: EvaluationReport, limits: Thresholds) -> str:
+    """In percent of the champion's bits per byte; in bits per byte where those are what was asked for."""
     low, high, theirs = report.interval_low, report.interval_high, report.champion_bpb
     if low is None or high is None or not theirs:
         return ""
-    between = f"between {_percent(low / theirs)} and {_percent(high / theirs)}"
-    return f"; the difference lies {between}, at least {100 * min_effect:g} % better was asked"
+    asked = limits.effect(theirs)
+    if asked > limits.min_effect * theirs:
+        between, wanted = f"{_signed(low)} and {_signed(high)} bits", f"{asked:g}"
+    else:
+        between, wanted = f"{_percent(low / theirs)} and {_percent(high / theirs)}", f"{100 * limits.min_effect:g} %"
+    return f"; the difference lies between {between}, at least {wanted} better was asked"
 
 
 def _faults(failed: list[Check]) -> str:
@@ -101,3 +108,9 @@ def _percent(share: float) -> str:
     """Two decimals below one percent, one above, and a minus that is one."""
     digits = 2 if abs(share) < 0.01 else 1
     return f"{100 * share:+.{digits}f} %".replace("-", _MINUS)
+
+
+def _signed(number: float) -> str:
+    """Three decimals below a tenth, two above."""
+    digits = 3 if abs(number) < 0.1 else 2
+    return f"{number:+.{digits}f}".replace("-", _MINUS)

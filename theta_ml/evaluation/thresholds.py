@@ -29,6 +29,10 @@ class Thresholds:
     trained again under another seed differs by 0.3 to 0.4 % (`theta bench decisions`), which no bootstrap over
     conversations sees: a smaller effect would crown the luckier seed."""
 
+    min_effect_bits: float = 0.01
+    """And never less than so many bits per byte: where both models know the text nearly by heart (0.03 bits per byte on
+    the demo's templates), a fifth less of next to nothing is not worth a new model in production."""
+
     slice_conversations: int = 20
     """A slice with fewer test conversations is shown, not judged."""
     slice_tolerance: float = 0.05
@@ -77,6 +81,10 @@ class Thresholds:
             raise ValueError(f"slice_alpha is a probability, got {self.slice_alpha}; 0.05 is usual")
         if self.min_effect >= 1:
             raise ValueError(f"min_effect is a share of the champion's bits per byte, got {self.min_effect}; try 0.006")
+
+    def effect(self, champion_bpb: float) -> float:
+        """Bits per byte by which the whole interval must be better than the champion."""
+        return max(self.min_effect * champion_bpb, self.min_effect_bits)
 
 
 def read_thresholds(settings: Settings) -> Thresholds:
