@@ -24,6 +24,7 @@ from theta_ml.lineage import landed
 from theta_ml.lineage.audit import Subject, written
 from theta_ml.lineage.erase import erase
 from theta_ml.lineage.trace import trace
+from theta_ml.registry.retention import prune
 from theta_ml.settings import Settings
 from theta_ml.stage import Result
 from theta_ml.store import ERASED, ErasedMeanwhile, Rewriting, Store
@@ -90,11 +91,32 @@ def test_a_conversation_of_two_versions_is_gone_and_both_are_named(registered: H
     assert after["models"] == before["models"]
 
 
+def test_what_retention_took_is_named_as_before(registered: House) -> None:
+    """Its weights are gone; what it learned, and what that number was, is not."""
+    house = registered
+    first, second = months(house, noted(NOTED))
+    models = [house.train(first, "2026-01"), house.train(second, "2026-02")]
+    models.append(house.train(second, "2026-02", replace(models[0], version=1)))
+    versions = [house.register(model, first if n == 0 else second, f"r{n + 1}") for n, model in enumerate(models)]
+    reign(house, versions)
+    before = traced(house, NOTED)
+    assert [model["version"] for model in before["models"]][:3] == versions == [1, 2, 3]
+    assert prune(house.settings, 1).removed == [1]
+    assert house.store.document(models[0].uri) and not (Path(models[0].uri.removeprefix("file://")) / "model").exists()
+    after = traced(house, NOTED)
+    assert after["models"] == before["models"]
+    report = house.erase("conversation", NOTED, "asked for")["report"]
+    assert [model["version"] for model in report["models"]][:3] == versions
+    assert [model["learned"] for model in report["models"]][:3] == [True] * 3
+    assert any("the champion learned it" in note for note in report["notes"])
+    assert house.found_in(*SECRETS, NOTED) == []
+
+
 def reign(house: House, versions: list[int]) -> None:
     """The ledger says that each became champion, one after the other."""
     insert = (
         "INSERT INTO ledger (run_id, month, decision, sentence, candidate_version, champion_after, actor, numbers)"
-        " VALUES (%s, '2026-01', 'manual', 'why', %s, %s, 'test', '{}')"
+        " VALUES (%s, '2026-01', 'promoted', 'why', %s, %s, 'test', '{}')"
     )
     with psycopg.connect(house.url, autocommit=True) as connection:
         for version in versions:

@@ -87,7 +87,7 @@ class Pipeline:
         page = {"report.html": "<html>"}
         return [
             self.make("snapshot", snapshot, {"month": month}),
-            self.make("validate", validation, {"month": month}, page),
+            self.make("validate", validation, {"month": month}, page | {"data_docs/index.html": "<html>"}),
             self.make("drift", drift, {"month": month}, page),
         ]
 

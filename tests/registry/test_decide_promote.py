@@ -50,12 +50,15 @@ def test_what_mlflow_then_holds(pipeline: Pipeline) -> None:
     assert run.data.metrics["candidate_bpb"] == 2.41
     points = mlflow.get_metric_history(run.info.run_id, "train_loss")
     assert sorted((point.step, point.value) for point in points) == [(h["step"], h["train_loss"]) for h in HISTORY]
-    files = {file.path for folder in ("snapshot", "validate", "drift", "verdict") for file in
+    files = {file.path for folder in ("snapshot", "validate", "validate/data_docs", "drift", "verdict") for file in
              mlflow.list_artifacts(run.info.run_id, folder)}  # fmt: skip
     assert {"snapshot/manifest.json", "validate/report.html", "drift/report.html", "verdict/verdict.html"} <= files
+    assert "validate/data_docs/index.html" in files
     model = pipeline.settings.registered_model
     version = mlflow.get_model_version(model, "2")
     assert version.tags["theta.sentence"] == verdict["sentence"]
+    assert json.loads(version.tags["theta.verdict"])["checks"] == verdict["checks"]
+    assert "| **failed** | difference, upper end |" in (version.description or "")
     assert mlflow.get_registered_model(model).aliases == {"champion": "1", "challenger": "2"}
     assert verdict["champion_mlflow_run_id"] == mlflow.get_model_version(model, "1").run_id
 

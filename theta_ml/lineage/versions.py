@@ -43,7 +43,7 @@ class Model:
     learned: bool
     """False where it only was measured on it, to choose the best epoch."""
     version: int | None = None
-    """In the registry; None where it was never registered, or there is no registry."""
+    """In the registry, now or before it was retired; None where it was never registered, or there is no registry."""
     aliases: list[str] = field(default_factory=list)
     champion: list[tuple[str, str | None]] = field(default_factory=list)
     """When it was champion: from, and until when, where that has an end."""
@@ -53,6 +53,7 @@ def models_with(settings: Settings, store: Store, connection: psycopg.Connection
     """Registered ones first, by version. Raises StageRetry where MLflow is away."""
     found = _trainings(store, _corpora(connection, ids))
     versions = _registered(settings) if found and settings.mlflow_tracking_uri else {}
+    versions = _retired(connection) | versions
     reigns = _reigns(connection)
     named = [_named(model, versions, reigns) for model in found]
     return sorted(named, key=lambda model: (model.version is None, model.version or 0, model.key))
@@ -128,13 +129,21 @@ def _registered(settings: Settings) -> dict[str, list[tuple[int, list[str]]]]:
     return found
 
 
+def _retired(connection: psycopg.Connection) -> dict[str, list[tuple[int, list[str]]]]:
+    """As `_registered`: those that retention took out of the registry; the ledger still names them."""
+    rows = connection.execute("SELECT training_key, min(version) FROM retired_versions GROUP BY training_key")
+    return {key: [(version, [])] for key, version in rows}
+
+
 def _named(
     model: Model, versions: dict[str, list[tuple[int, list[str]]]], reigns: dict[int, list[tuple[str, str | None]]]
 ) -> Model:
     if model.key not in versions:
         return model
-    version, aliases = min(versions[model.key])
-    return replace(model, version=version, aliases=aliases, champion=reigns.get(version, []))
+    several = sorted(versions[model.key])  # a training that two runs found is registered twice
+    aliases = sorted({alias for _, named in several for alias in named})
+    champion = sorted(reign for version, _ in several for reign in reigns.get(version, []))
+    return replace(model, version=several[0][0], aliases=aliases, champion=champion)
 
 
 def _reigns(connection: psycopg.Connection) -> dict[int, list[tuple[str, str | None]]]:

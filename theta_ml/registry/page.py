@@ -68,7 +68,7 @@ def page(verdict: Verdict, evaluation: EvaluationReport | None, benchmarks: "Ben
         measures=list(_measures(evaluation)) if evaluation else [],
         span=_span(evaluation) if evaluation else None,
         evaluation=evaluation,
-        slices=[each for each in evaluation.slices if each.name != "month"] if evaluation else [],
+        slices=evaluation.slices if evaluation else [],
         worst=max((abs(each.difference or 0.0) for each in evaluation.slices), default=0.0) if evaluation else 0.0,
         benchmarks=benchmarks.results if benchmarks else [],
     )
@@ -95,11 +95,13 @@ def shown(value: float | str | None) -> str:
         return "missing"
     if isinstance(value, str):
         return value
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    return (f"{value:,}" if isinstance(value, int) else f"{value:.4g}").replace("-", _MINUS, 1)
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    return "" if value is None else f"{value:+.{digits}f}".replace("-", _MINUS)
+    if value is None:
+        return ""
+    return f"{value:+.{digits}f}".replace("-", _MINUS) if round(value, digits) else f"{0:.{digits}f}"
 
 
 def _groups(checks: list[Check]) -> Iterator[tuple[str, list[Check]]]:
