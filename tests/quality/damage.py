@@ -3,6 +3,7 @@
 import base64
 import random
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 from tests.quality.snapshots import Conversation
@@ -19,9 +20,11 @@ FAULTS = [
 ]
 
 
-def texts(conversations: list[Conversation], edit: Edit, share: float = 1.0, role: str = "") -> list[Conversation]:
-    """Edits that share of the role's messages (of anybody's, by default), with a fixed seed."""
-    dice = random.Random(7)
+def texts(
+    conversations: list[Conversation], edit: Edit, share: float = 1.0, role: str = "", seed: int = 7
+) -> list[Conversation]:
+    """Edits that share of the role's messages (of anybody's, by default); another seed hits others."""
+    dice = random.Random(seed)
 
     def said(message: dict[str, Any]) -> dict[str, Any]:
         hit = (not role or message["role"] == role) and dice.random() < share
@@ -98,3 +101,36 @@ def renamed(conversations: list[Conversation], suffix: str = "again") -> list[Co
 
 def rated(conversations: list[Conversation], rating: float) -> list[Conversation]:
     return [{**c, "rating": rating} for c in conversations]
+
+
+def timed(conversations: list[Conversation], seconds: float) -> list[Conversation]:
+    """Each message so many seconds after the one before it."""
+    return [
+        {
+            **c,
+            "messages": [
+                {**m, "created_at": _later(c["created_at"], seconds * place)} for place, m in enumerate(c["messages"])
+            ],
+        }
+        for c in conversations
+    ]
+
+
+def _later(instant: str, seconds: float) -> str:
+    return (datetime.fromisoformat(instant) + timedelta(seconds=seconds)).isoformat()
+
+
+def one_speaker(conversations: list[Conversation]) -> list[Conversation]:
+    return [{**c, "messages": [{**m, "role": "user"} for m in c["messages"]]} for c in conversations]
+
+
+def in_language(conversations: list[Conversation], language: str) -> list[Conversation]:
+    return [{**c, "language": language} for c in conversations]
+
+
+def by_users(conversations: list[Conversation], flood: float = 0.0) -> list[Conversation]:
+    """By 40 users, and that share of them by one more."""
+    return [
+        {**c, "user_id": "flood" if place % 100 < flood * 100 else f"user-{place % 40}"}
+        for place, c in enumerate(conversations)
+    ]

@@ -30,15 +30,17 @@ class Landed:
     """Stages on a database of a test's own."""
 
     url: str
-    home: Path
+    folder: Path
+    times: int = 0
+    """How often something landed: artifacts of what landed before are not found again."""
 
     @property
     def settings(self) -> Settings:
-        return Settings(home=self.home, database_url=SecretStr(self.url))
+        return Settings(home=self.folder / f"home-{self.times}", database_url=SecretStr(self.url))
 
     @property
     def store(self) -> Store:
-        return Store(self.settings.artifacts, self.home / "cache")
+        return Store(self.settings.artifacts, self.settings.home / "cache")
 
     def validate(self, months: Months, watermark: str = LATER, **values: Any) -> tuple[ValidationReport, Path]:
         """The report on the newest of `months`, in place of whatever had landed; and the folder of its files."""
@@ -57,6 +59,7 @@ class Landed:
 
     def land(self, months: Months) -> None:
         """As it is, however damaged: the import would turn some of it away."""
+        self.times += 1
         rows = [row for conversations in months.values() for row in _unique(conversations)]
         with connect_url(self.url) as connection:
             connection.execute("TRUNCATE conversations CASCADE")

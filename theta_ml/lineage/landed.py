@@ -47,7 +47,7 @@ def remove(connection: psycopg.Connection, ids: frozenset[str], names: frozenset
 
 def vacuum(connection: psycopg.Connection) -> None:
     """Lets Postgres write over the removed rows; until then they lie in its files. `connection` is in autocommit."""
-    connection.execute("VACUUM conversations, messages, model_feedback, rejected_rows")
+    connection.execute("VACUUM conversations, messages, model_feedback, rejected_rows, quarantine")
 
 
 def landing_of(connection: psycopg.Connection, conversation_id: str) -> dict[str, Any] | None:

@@ -27,8 +27,8 @@ class Judge:
         self._source = source
 
     @classmethod
-    def open(cls, url: str, folder: Path) -> Self:
-        """`folder` is where the Data Docs go. Raises DatabaseUnreachable."""
+    def open(cls, url: str, schema: str, folder: Path) -> Self:
+        """`schema` is where the tables are, `folder` where the Data Docs go. Raises DatabaseUnreachable."""
         os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when the package is imported
         logging.getLogger("great_expectations").setLevel(logging.ERROR)
         import great_expectations as gx
@@ -36,19 +36,17 @@ class Judge:
 
         context = gx.get_context(mode="ephemeral", project_config=_configuration(folder))
         try:
-            source = context.data_sources.add_postgres("landing", connection_string=_sqlalchemy_url(url))
+            source = context.data_sources.add_postgres("landing", connection_string=_sqlalchemy_url(url, schema))
         except TestConnectionError:  # what it says may hold the connection string
             raise DatabaseUnreachable("Great Expectations could not connect to the database") from None
         return cls(context, source)
 
-    def validate(
-        self, name: str, schema: str, table: str, month: str, expectations: list[dict[str, Any]]
-    ) -> dict[int, Any]:
+    def validate(self, name: str, table: str, month: str, expectations: list[dict[str, Any]]) -> dict[int, Any]:
         """Results by the `place` in an expectation's meta: Great Expectations returns them in an order of its own."""
         import great_expectations as gx
 
         suite = self._context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
-        asset = self._source.add_table_asset(name, table_name=table, schema_name=schema)
+        asset = self._source.add_table_asset(name, table_name=table)
         # The batch is named after its month: the default would be "the newest".
         batch = asset.add_batch_definition_whole_table(month).get_batch()
         outcome = batch.validate(suite, result_format=_RESULT_FORMAT)
@@ -114,14 +112,14 @@ def _configuration(folder: Path) -> Any:
     )
 
 
-def _sqlalchemy_url(url: str) -> str:
+def _sqlalchemy_url(url: str, schema: str) -> str:
     """A URL with a host, without which Great Expectations takes none: a socket's folder goes into its query."""
     from sqlalchemy.engine import URL
 
     parameters = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
     host = parameters.pop("host", "localhost")
     known = {ours: parameters.pop(name) for name, ours in _LIBPQ.items() if name in parameters}
-    options = f"{parameters.pop('options', '')} -c timezone=UTC".strip()
+    options = f"{parameters.pop('options', '')} -c timezone=UTC -c search_path={schema}".strip()
     more = parameters | {"options": options} | ({"host": host} if host.startswith("/") else {})
     port = int(known.pop("port")) if "port" in known else None
     made = URL.create(

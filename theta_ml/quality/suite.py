@@ -9,7 +9,7 @@ from typing import Any
 
 from theta_ml.landing.suites import read_suite
 from theta_ml.quality.judging import Judge, require_ran
-from theta_ml.quality.tables import SCHEMA, FeatureTables
+from theta_ml.quality.tables import FeatureTables
 from theta_ml.stage import StageFailed
 
 Parameters = dict[str, Any]
@@ -38,7 +38,7 @@ def run_suite(name: str, tables: FeatureTables, judge: Judge, month: str, parame
     expectations = read_suite(name)["expectations"]
     expectations = expectations if tables.rows[name] else expectations[:1]
     bound = [_bind(expectation, parameters, place) for place, expectation in enumerate(expectations)]
-    results = judge.validate(name, SCHEMA, tables.names[name], month, [b for b in bound if b])
+    results = judge.validate(name, tables.names[name], month, [b for b in bound if b])
     return [
         _check(b, results[place]) if b else _not_judged(expectation)
         for place, (b, expectation) in enumerate(zip(bound, expectations, strict=True))

@@ -24,7 +24,7 @@ from theta_ml.quality.history import Past, elapsed, usual_reply, usual_user, usu
 from theta_ml.quality.judging import Judge
 from theta_ml.quality.report import write_report
 from theta_ml.quality.suite import Check, Parameters, run_suite
-from theta_ml.quality.tables import FeatureTables, Span, feature_tables
+from theta_ml.quality.tables import SCHEMA, FeatureTables, Span, feature_tables
 from theta_ml.quality.thresholds import ValidateSpec
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, Stage, StageFailed, Work
@@ -72,7 +72,7 @@ def validate(spec: ValidateSpec, inputs: Inputs, work: Work) -> ValidationReport
 def opening(work: Work) -> Iterator[Future[Judge]]:
     """Great Expectations takes seconds to load: Postgres computes meanwhile."""
     with ThreadPoolExecutor(1, "great-expectations") as pool:
-        judge = pool.submit(Judge.open, work.settings.require_database(), work.path / DOCS)
+        judge = pool.submit(Judge.open, work.settings.require_database(), SCHEMA, work.path / DOCS)
         yield judge
         judge.result().close()
 
