@@ -11,14 +11,13 @@ from datetime import UTC, datetime, timedelta
 from threading import Barrier
 
 from tests.registry.pipeline import Pipeline
+from theta_ml.evaluation.thresholds import Thresholds
 from theta_ml.registry import by_hand
 from theta_ml.registry.champion import KEY, versions
 from theta_ml.registry.ledger import CROWNING, Entry
 from theta_ml.stage import StageSkipped
 from theta_ml.store import Artifact
 
-EFFECT = 0.005
-"""The gate's own `min_effect`, a share of the champion's bits per byte."""
 HALF_WIDTH = 0.01
 """Of the scripted interval."""
 
@@ -82,7 +81,7 @@ class Oracle:
         if champion is None:
             return "bootstrap"
         worst = run.bits_per_byte - champion.bits_per_byte + HALF_WIDTH
-        return "promoted" if worst < -EFFECT * champion.bits_per_byte else "rejected"
+        return "promoted" if worst < -Thresholds().effect(champion.bits_per_byte) else "rejected"
 
     def _row(self, month: str, decision: str, candidate: Run | None, before: Run | None) -> Row:
         after = self.champion

@@ -1,10 +1,12 @@
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from tests.registry.by_hand import theta, three
 from tests.registry.pipeline import Pipeline
+from theta_ml.local.up import _Start
 from theta_ml.registry.check import Fault, check, reconcile
 from theta_ml.tracking import client
 
@@ -55,6 +57,22 @@ def test_lost_versions_files_and_tags_are_told(hand: Pipeline) -> None:
     assert champion is not None
     assert (champion.version, champion.month) == (3, "2026-03")
     theta("registry", "check", code=1)
+
+
+def test_theta_up_sets_aliases_again_and_starts_all_the_same(hand: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    hand.crown("2026-01", "run-1", "a")
+    client(hand.settings).delete_registered_model_alias(hand.settings.registered_model, "champion")
+    told: list[tuple[str, str]] = []
+    start = _Start(Mock(), Mock(), {}, Mock(), lambda *report: told.append(report))
+    start._reconcile()
+    assert told == [("registry", "the alias champion names nothing, and should name version 1: set again")]
+    assert hand.aliases == {"champion": 1}
+    start._reconcile()
+    assert len(told) == 1
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    start._reconcile()
+    assert "warning: MLflow did not answer" in told[1][1]
 
 
 @pytest.mark.parametrize("command", ["check", "prune"])

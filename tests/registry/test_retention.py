@@ -10,7 +10,7 @@ from tests.registry.by_hand import theta
 from tests.registry.pipeline import Pipeline
 from theta_ml.registry import retention
 from theta_ml.registry.by_hand import Refused, Word, promote, roll_back
-from theta_ml.registry.champion import model_version, versions
+from theta_ml.registry.champion import at_version, model_version, versions
 from theta_ml.registry.check import check
 from theta_ml.registry.retention import plan, prune
 from theta_ml.store import ArtifactMissing
@@ -78,7 +78,8 @@ def test_what_was_broken_off_is_finished_by_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _eight(hand)
-    uri, strip = _training(hand, 5), retention._strip
+    before = at_version(hand.settings, 5)
+    uri, strip = before.uri, retention._strip
 
     def killed(settings: Any, key: str) -> int:
         if uri.endswith(key):
@@ -96,6 +97,7 @@ def test_what_was_broken_off_is_finished_by_the_next(
     assert _numbers(hand) == [1, 2, 7, 8]
     with pytest.raises(ArtifactMissing):
         hand.store.open(uri)
+    assert at_version(hand.settings, 5) == before  # an old run that is run again names it as it did
     with psycopg.connect(hand.settings.require_database()) as connection:
         rows = connection.execute("SELECT version FROM retired_versions WHERE finished_at IS NULL").fetchall()
     assert rows == []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from theta_ml.registry.champion import CHALLENGER, CHAMPION, at_version, registered_model, versions
+from theta_ml.registry.champion import CHALLENGER, CHAMPION, as_champion, model_version, registered_model, versions
 from theta_ml.registry.ledger import CROWNING, champion_of
 from theta_ml.settings import Settings
 from theta_ml.tracking import client, mlflow_answers
@@ -30,7 +30,7 @@ class Alias:
 
 def crown(settings: Settings, version: int) -> None:
     """Raises StageFailed where MLflow has no such version of ours."""
-    at_version(settings, version)
+    as_champion(model_version(settings, version))
     with mlflow_answers():
         client(settings).set_registered_model_alias(settings.registered_model, CHAMPION, str(version))
         model = registered_model(settings)
@@ -58,7 +58,7 @@ def faults(settings: Settings, ledger: psycopg.Connection) -> list[Alias]:
 def repair(settings: Settings, alias: Alias) -> None:
     """Raises StageFailed where MLflow does not have the version."""
     if alias.wanted is not None:
-        at_version(settings, alias.wanted)
+        as_champion(model_version(settings, alias.wanted))
     mlflow, name = client(settings), settings.registered_model
     with mlflow_answers():
         if alias.wanted is None:

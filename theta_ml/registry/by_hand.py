@@ -8,7 +8,7 @@ import psycopg
 
 from theta_ml.champion import Champion
 from theta_ml.registry import aliases
-from theta_ml.registry.champion import at_version
+from theta_ml.registry.champion import as_champion, model_version
 from theta_ml.registry.files import lost
 from theta_ml.registry.ledger import (
     Entry,
@@ -95,10 +95,10 @@ def _until(ledger: psycopg.Connection, word: Word) -> datetime:
 
 
 def _usable(settings: Settings, ledger: psycopg.Connection, version: int) -> Champion:
-    if retired(ledger, version):
+    if retired(ledger, version) is not None:
         raise Refused(f"version {version} was retired: its files were removed to make room; train its month anew")
     try:
-        champion = at_version(settings, version)
+        champion = as_champion(model_version(settings, version))
     except StageFailed as error:
         raise Refused(str(error)) from None
     if fault := lost(settings, champion):

@@ -4,9 +4,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from theta_ml.champion import Champion
-from theta_ml.registry.ledger import champion_of, decision_of, open_ledger
+from theta_ml.registry.ledger import champion_of, decision_of, open_ledger, retired
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, StageFailed
+from theta_ml.store import Store
 from theta_ml.tracking import client, mlflow_answers
 
 if TYPE_CHECKING:
@@ -35,12 +36,26 @@ def in_service(settings: Settings) -> Champion | None:
     with mlflow_answers():
         model = registered_model(settings)
         version = model.aliases.get(CHAMPION) if model else None
-    return at_version(settings, int(version)) if version else None
+    return as_champion(model_version(settings, int(version))) if version else None
 
 
 def at_version(settings: Settings, version: int) -> Champion:
-    """Raises StageFailed where MLflow does not have it, or it was not registered by Theta."""
-    return as_champion(model_version(settings, version))
+    """Also one that was retired since, so that an old run that is run again names what it named.
+
+    Raises StageFailed where MLflow does not have it, or it was not registered by Theta.
+    """
+    with open_ledger(settings) as ledger:
+        key = retired(ledger, version)
+    return as_champion(model_version(settings, version)) if key is None else _as_it_was(settings, version, key)
+
+
+def _as_it_was(settings: Settings, version: int, key: str) -> Champion:
+    store = Store(settings.artifacts, settings.home / "cache")
+    uri = store.uri("train", key)
+    document = store.document(uri)
+    if document is None:
+        raise StageFailed(f"version {version} was retired, and {uri} does not tell any more what it was")
+    return Champion(version, document["value"]["month"], key, uri)
 
 
 def model_version(settings: Settings, version: int) -> "ModelVersion":

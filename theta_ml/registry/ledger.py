@@ -149,10 +149,10 @@ def hold_of(connection: psycopg.Connection, now: datetime | None = None) -> str:
     return f"{newest.actor} put version {newest.champion_after} in by hand until {until}: {newest.reason}"
 
 
-def retired(connection: psycopg.Connection, version: int) -> bool:
-    """Whether retention removed its files, or has begun to."""
-    row = connection.execute("SELECT 1 FROM retired_versions WHERE version = %s", [version]).fetchone()
-    return row is not None
+def retired(connection: psycopg.Connection, version: int) -> str | None:
+    """Key of the training of a version whose files retention removed, or has begun to; None of any other."""
+    row = connection.execute("SELECT training_key FROM retired_versions WHERE version = %s", [version]).fetchone()
+    return row[0] if row else None
 
 
 def clock(connection: psycopg.Connection) -> datetime:
