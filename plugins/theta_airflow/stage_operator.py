@@ -1,5 +1,6 @@
 """The one operator of Theta's DAGs: a task is a stage, a stage is a command."""
 
+import logging
 import time
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -120,7 +121,8 @@ class StageOperator(BaseOperator):
         elif kind in ("log", "output"):
             self.log.info("%s", event["message"])
         elif kind == "error":
-            self.log.error("%s", event["message"])
+            level = logging.INFO if event["kind"] == "skipped" else logging.ERROR  # to have nothing to do is no fault
+            self.log.log(level, "%s", event["message"])
 
     def _show_progress(self, event: dict[str, Any]) -> None:
         now = time.monotonic()
