@@ -79,12 +79,13 @@ class Watchdog:
     def round(self) -> None:
         states = self.supervisor.states()
         faults = {name: self._look_at(states[name]) for name in self.plan.services}
-        self.outages.note({name: fault for name in AIRFLOW_SERVICES if (fault := faults[name])}, time.time())
         if states["scheduler"].pid:
             self._look_at_queue(states["scheduler"])
             reap_idle_workers(self.plan.layout, states["scheduler"].pid)
         for name in self.plan.services:
             rotate(self.plan.layout.log(name))
+        # Last, for it may take its time.
+        self.outages.note({name: fault for name in AIRFLOW_SERVICES if (fault := faults[name])}, time.time())
 
     def _look_at(self, state: ProgramState) -> str | None:
         """What is wrong with the service, restarted where it has been for too long."""
