@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from theta_ml.evaluation.report import EvaluationReport
+from theta_ml.evaluation.thresholds import Thresholds
 from theta_ml.evaluation.verdict import Check, Verdict
 from theta_ml.mail.letter import Figure, Letter, Line, shown
 from theta_ml.mail.message import Link, airflow_run
@@ -133,8 +134,8 @@ def asked_difference(inputs: Inputs, found: Numbers) -> float | None:
     """What the whole interval had to lie below, in bits per byte; None where nothing was compared."""
     if "decide" not in inputs or found.get("champion_bpb") is None:
         return None
-    share: float | None = inputs.artifact("decide").document["spec"].get("thresholds", {}).get("min_effect")
-    return None if share is None else -share * found["champion_bpb"]
+    limits: dict[str, Any] = inputs.artifact("decide").document["spec"].get("thresholds", {})
+    return -Thresholds(**limits).effect(found["champion_bpb"])
 
 
 def _links(verdict: Verdict, settings: Settings, run_id: str) -> list[Link]:
