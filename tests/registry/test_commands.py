@@ -49,6 +49,37 @@ def test_ledger_and_champion_of_a_date(ledger: Settings) -> None:
     assert CliRunner().invoke(theta, ["champion", "--at", "soon"]).exit_code == 2
 
 
+def test_who_was_champion_on_a_day(ledger: Settings) -> None:
+    insert = (
+        "INSERT INTO ledger (run_id, month, decision, sentence, candidate_version, champion_after, actor, numbers,"
+        " decided_at, reason, expires_at)"
+        " VALUES (%(run)s, %(month)s, %(decision)s, 'because', %(version)s, %(version)s, 'ann', '{}', %(at)s, 'why',"
+        " %(at)s)"
+    )
+    crownings = [
+        ("2026-01", "bootstrap", 1, "2026-02-01 00:10+00"),
+        ("2026-02", "promoted", 2, "2026-03-15 23:59:59.9+00"),
+        ("2026-01", "rolled_back", 1, "2026-03-16 08:00+00"),
+        ("2026-03", "promoted", 3, "2026-04-01 00:10+00"),
+    ]
+    with open_ledger(ledger) as connection:
+        for number, (month, decision, version, at) in enumerate(crownings):
+            row = {"run": f"r{number}", "month": month, "decision": decision, "version": version, "at": at}
+            connection.execute(insert, row)
+
+    def at(day: str) -> int | None:
+        found = json.loads(_theta("champion", "--at", day, "--json").output)
+        return found and found["version"]
+
+    days = ("2026-01-31", "2026-02-01T00:05", "2026-02-01", "2026-03-14", "2026-03-15", "2026-03-16", "2026-04-01")
+    assert [at(day) for day in days] == [None, None, 1, 1, 2, 1, 3]
+    assert at("2026-03-15T12:00") == at("2026-03-15T14:00+02:00") == 1
+    assert (
+        "version 2, trained up to 2026-02, champion since 2026-03-15 23:59 UTC"
+        in _theta("champion", "--at", "2026-03-15").output
+    )
+
+
 def test_the_database_refuses_to_rewrite_history(ledger: Settings) -> None:
     import psycopg
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _REQUIREMENTS = ("torch", "transformers", "tokenizers", "safetensors")
 _MANIFESTS = {"snapshot": "manifest.json"}
 """What a stage's document is called in the run, where not STAGE.json."""
-_FILES = ("report.html", "history.jsonl")
+_FILES = ("report.html", "evidently.html", "evidently-earlier.html", "history.jsonl")
 """Files of a stage that are evidence; its data stays in the store."""
 DATA_DOCS = "data_docs"
 """Folder of Great Expectations' own pages, beside the report."""
