@@ -78,7 +78,7 @@ _MESSAGE = "conversation_id, position, role, content, author, rating, created_at
 
 @contextmanager
 def copying(connection: psycopg.Connection, table: str, columns: str) -> Iterator[psycopg.Copy]:
-    with connection.cursor().copy(f"COPY {table} ({columns}) FROM STDIN") as copy:  # type: ignore[arg-type]
+    with connection.cursor().copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
         yield copy
 
 

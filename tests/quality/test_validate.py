@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -133,12 +133,23 @@ def test_a_user_who_floods_the_month_blocks_it(landed: Landed, chats: Months) ->
     even = {month: damage.by_users(rows) for month, rows in until(chats, "2026-02").items()}
     assert landed.validate(even)[0].passed
     report, _ = landed.validate(even | {"2026-02": damage.by_users(chats["2026-02"], 0.3)})
-    assert report.sentence == "2026-02 is blocked: 33 % of the conversations are one user's (at most 20 %)"
+    assert report.sentence == "2026-02 is blocked: 42 % of the conversations are one user's (at most 20 %)"
 
 
 def test_a_team_of_three_has_a_busiest_user_and_always_had() -> None:
     assert usual_user([], 0.2) == usual_user([Past("2026-01", 40.0, 0.02)], 0.2) == 0.2
     assert usual_user([Past("2026-01", 40.0, 0.4), Past("2026-02", None, 0.36)], 0.2) == pytest.approx(0.6)
+
+
+def test_what_is_judged_and_what_is_set_aside_agree(landed: Landed, chats: Months) -> None:
+    rows = chats["2026-01"]
+    for name in ("no messages", "no words", "rating of 100"):
+        rows = DAMAGES[name][0](rows)
+    report, _ = landed.validate({"2026-01": rows})
+    observed = {check.name: check.observed for check in report.checks}
+    for rule in ("possible number of messages", "conversations with words", "conversation ratings in range"):
+        share = observed[rule]
+        assert isinstance(share, float) and round(share * len(rows)) == report.quarantined[rule] > 0
 
 
 def test_a_replayed_month_is_blocked(landed: Landed, chats: Months) -> None:
@@ -211,7 +222,7 @@ def test_the_pages_hold_everything_and_nobodys_words(
 
 
 @pytest.fixture
-def suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of expectations/ that a test may edit."""
     folder = tmp_path / "expectations"
     folder.mkdir()

@@ -5,9 +5,8 @@ month that does not pass is a result, not an error: the report says in plain wor
 snapshot has set aside are judged with the others: a month with too many of them is blocked.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
@@ -55,26 +54,20 @@ def validate(spec: ValidateSpec, inputs: Inputs, work: Work) -> ValidationReport
     snapshot = inputs.noun("snapshot", Snapshot)
     if snapshot.month != spec.month:
         raise StageFailed(f"the snapshot is of {snapshot.month}, not of {spec.month}")
-    with database_faults(), connect(work.settings) as connection, opening(work) as judge:
+    # Great Expectations takes seconds to load: Postgres computes meanwhile.
+    with database_faults(), connect(work.settings) as connection, ThreadPoolExecutor(1) as pool:
         connection.autocommit = True
-        with feature_tables(connection, work.key, span(spec, snapshot)) as tables:
-            checks = run_checks(spec, snapshot, tables, judge.result())
+        opening = pool.submit(Judge.open, work.settings.require_database(), SCHEMA, work.path / DOCS)
+        # The judge goes first: its connection may hold locks, under which no table can be dropped.
+        with feature_tables(connection, work.key, span(spec, snapshot)) as tables, closing(opening.result()) as judge:
+            checks = run_checks(spec, snapshot, tables, judge)
         set_aside(connection, inputs, snapshot, work.run_id)
-        judge.result().write_docs()
+    judge.write_docs()
     make_self_contained(work.path / DOCS, spec.month)
     report = _report(spec.month, tables.rows["conversations"], checks, snapshot.quarantined)
     write_report(work.path / "report.html", report, snapshot, reasons())
     work.events.log(report.sentence)
     return report
-
-
-@contextmanager
-def opening(work: Work) -> Iterator[Future[Judge]]:
-    """Great Expectations takes seconds to load: Postgres computes meanwhile."""
-    with ThreadPoolExecutor(1, "great-expectations") as pool:
-        judge = pool.submit(Judge.open, work.settings.require_database(), SCHEMA, work.path / DOCS)
-        yield judge
-        judge.result().close()
 
 
 def span(spec: ValidateSpec, snapshot: Snapshot) -> Span:
