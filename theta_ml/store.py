@@ -24,6 +24,8 @@ ERASED = "_ERASED.json"
 """Beside the files of an artifact from which conversations were erased: when, by which erasures, how many; no ids."""
 HOLDING = ("snapshot", "pack", "prepare")
 """Stages whose artifacts hold what people said."""
+MEASURING = ("digest",)
+"""Whose artifacts hold numbers and word hashes of single conversations: an erasure throws them away."""
 _EPOCH = "_ERASURES"
 """At the root: changes with every attempt to erase."""
 
@@ -97,7 +99,7 @@ class Store:
                 times["finished"] = time.time()
                 # One after the other: what has no marker is then torn, and no other writer's who is about to set it.
                 with _held(parent) if self.local else nullcontext():
-                    self._publish(path, f"{self.base}/{stage}/{key}", times, stage in HOLDING)
+                    self._publish(path, f"{self.base}/{stage}/{key}", times, stage in HOLDING + MEASURING)
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
@@ -144,7 +146,7 @@ class Store:
 
     def abandoned(self) -> list[Path]:
         """Directories in which killed writers on this machine left what may hold conversations."""
-        left = [path for stage in HOLDING for path in self._partial.glob(f"{stage}-*-*")]
+        left = [path for stage in HOLDING + MEASURING for path in self._partial.glob(f"{stage}-*-*")]
         return [path for path in left if not _is_held(path)]
 
     def forget_copy(self, uri: str) -> bool:

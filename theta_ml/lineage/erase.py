@@ -16,11 +16,21 @@ from theta_ml.events import Events
 from theta_ml.landing.database import connect, database_faults
 from theta_ml.lineage import audit, copies, landed, published
 from theta_ml.lineage.audit import Erasure, Subject
-from theta_ml.lineage.holdings import PACK, PREPARE, SNAPSHOT, Holding, copies_of, erase_from, holdings, is_torn
+from theta_ml.lineage.holdings import (
+    PACK,
+    PREPARE,
+    SNAPSHOT,
+    Holding,
+    copies_of,
+    erase_from,
+    forget_measured,
+    holdings,
+    is_torn,
+)
 from theta_ml.lineage.landed import Rows
 from theta_ml.lineage.snapshots import ids_of_user as ids_of_user_in_snapshot
 from theta_ml.lineage.units import ids_of_user as ids_of_user_in_unit
-from theta_ml.lineage.versions import CHAMPION, Model, are_taught, models_with
+from theta_ml.lineage.versions import Model, are_taught, models_with
 from theta_ml.month import MONTH_PATTERN
 from theta_ml.settings import Settings
 from theta_ml.store import HOLDING, Store
@@ -121,6 +131,8 @@ class Eraser:
         found: list[Holding] = []
         for stage in HOLDING:
             found += self._scrub(stage, ids, _of_units(found), erasure)
+        self.store.begin_erasure()  # what was measured before the snapshots were clean is not published any more
+        self.events.log(f"digests: {forget_measured(self.store)} thrown away; they are made anew where they are needed")
         leftovers = copies.remove_leftovers(self.store)
         reports = published.replace_reports(self.settings, self.store, _keys(found, PREPARE))
         models = models_with(self.settings, self.store, self.connection, ids)
@@ -212,5 +224,5 @@ def _notes(
         yield f"{restarted} trainings that were broken off begin anew when they run again"
     if under_way:
         yield f"the training {under_way} is under way and may have learned it: stop it, or do not promote its model"
-    if any(CHAMPION in model.aliases for model in models):
+    if any(until is None for model in models for _, until in model.champion):
         yield "the champion learned it: `theta retrain` makes a candidate from data without it"

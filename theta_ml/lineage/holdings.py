@@ -8,7 +8,7 @@ import numpy as np
 from theta_ml.corpus.prepare import DROPS
 from theta_ml.corpus.unit import DROPPED
 from theta_ml.lineage import corpora, marks, snapshots, units
-from theta_ml.store import DOCUMENT, HOLDING, Rewriting, Store
+from theta_ml.store import DOCUMENT, HOLDING, MEASURING, Rewriting, Store
 
 SNAPSHOT, PACK, PREPARE = HOLDING
 _NEEDED = {SNAPSHOT: DOCUMENT, PACK: DROPPED, PREPARE: DROPS}
@@ -69,6 +69,16 @@ def erase_from(
                 store.forget_copy(uri)
             if found:
                 yield found
+
+
+def forget_measured(store: Store) -> int:
+    """Throws away what was measured of conversations, whoever's: it does not say whose. Returns how many there were."""
+    places = [uri for stage in MEASURING for uri in store.places(stage)]
+    for uri in places:
+        with store.rewriting(uri) as files:
+            files.remove()
+        store.forget_copy(uri)
+    return len(places)
 
 
 def _holding(
