@@ -25,9 +25,9 @@ class Thresholds:
     min_test_conversations: int = 20
     """Fewer, and a bootstrap interval says little; the first champion, compared with nobody, is exempt."""
     min_effect: float = 0.006
-    """Share of the champion's bits per byte by which the whole 95 % interval must be better (0.006 = 0.6 %). A recipe
-    trained again under another seed differs by 0.3 to 0.4 % (`theta bench decisions`), which no bootstrap over
-    conversations sees: a smaller effect would crown the luckier seed."""
+    """Share of the champion's bits per byte by which the whole 95 % interval must be better (0.006 = 0.6 %). Two
+    seeds of one recipe differ by 0.36 % (a standard deviation; 0.8 % at worst of 132 pairs: `theta bench decisions`),
+    which no bootstrap over conversations sees: with 0.3 % asked, 9 % of them would be crowned, with 0.6 % 1 %."""
 
     min_effect_bits: float = 0.01
     """And never less than so many bits per byte: where both models know the text nearly by heart (0.03 bits per byte on
