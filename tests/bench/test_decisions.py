@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from theta_ml.bench import decisions, decisions_models
+from theta_ml.bench import decisions, decisions_models, decisions_work
 from theta_ml.bench.decisions import Arena, Model, Pair, pairs, read
 from theta_ml.bench.decisions_models import Group, kept, trained
 from theta_ml.bench.decisions_work import files, is_learned, is_scored
@@ -87,7 +87,7 @@ def test_what_is_kept_is_not_trained_again_and_hangs_on_what_made_it(
     (kept() / "all-5-1.parquet").touch()
     assert trained([Group("few steps", "all", 5, [1])]) == {"few steps": [kept() / "all-5-1.parquet"]}
     before = kept()
-    monkeypatch.setattr(decisions_models.decisions_work, "LEARNED", 41)
+    monkeypatch.setattr(decisions_work, "LEARNED", 41)
     assert kept() != before
 
 

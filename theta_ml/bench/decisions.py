@@ -51,8 +51,8 @@ class _Known(HeldOut):
     """A conversation whose style is found once, not once for each decision."""
 
     @cached_property
-    def style(self) -> str:  # type: ignore[override]
-        return HeldOut.style.fget(self)  # type: ignore[attr-defined, no-any-return]
+    def style(self) -> str:
+        return super().style
 
 
 @dataclass(frozen=True)

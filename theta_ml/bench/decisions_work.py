@@ -116,8 +116,9 @@ def train(job: Job, folder: Path) -> Path:
     torch.set_num_threads(1)
     tokenizer = ChatTokenizer.load(Path(job.corpus) / _TOKENIZER)
     shape = ModelShape(WIDTH, LAYERS, HEADS, INNER).config(tokenizer, MAX_LENGTH)
+    shape |= {"attn_implementation": "eager"}
     torch.manual_seed(job.seed)
-    model = ThetaForCausalLM(ThetaConfig(**shape, attn_implementation="eager"))
+    model = ThetaForCausalLM(ThetaConfig(**shape))
     hyper = TINY.hyper.changed({"epochs": 5, "max_steps": job.steps, "checkpoint_seconds": 1e9, "patience": None})
     unit = Path(job.corpus) / _UNITS / job.unit
     train_rows, validation = (_packed(unit, tokenizer, split) for split in ("train", "validation"))
