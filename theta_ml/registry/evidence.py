@@ -59,17 +59,19 @@ def benchmarks_of(inputs: Inputs) -> "BenchmarkReport | None":
 
 def metrics(inputs: Inputs) -> dict[str, float | int | None]:
     """The numbers of evaluation, benchmarks and profile, by the names that MLflow carries them under."""
-    from theta_ml.evaluation.benchmarks.report import metrics as of_benchmarks
-    from theta_ml.quality.profile import Profile
-    from theta_ml.quality.profile import metrics as of_profile
+    found: dict[str, float | int | None] = {}
+    if evaluation := inputs.optional("evaluate", EvaluationReport):
+        found |= numbers(evaluation) | _of_evaluation(evaluation)
+    if benchmarks := benchmarks_of(inputs):
+        from theta_ml.evaluation.benchmarks.report import metrics as of_benchmarks
 
-    evaluation, benchmarks = inputs.optional("evaluate", EvaluationReport), benchmarks_of(inputs)
-    profile = inputs.optional("profile", Profile)
-    return {
-        **(numbers(evaluation) | _of_evaluation(evaluation) if evaluation else {}),
-        **(of_benchmarks(benchmarks) if benchmarks else {}),
-        **(of_profile(profile) if profile else {}),
-    }
+        found |= of_benchmarks(benchmarks)
+    if "profile" in inputs:
+        from theta_ml.quality.profile import Profile
+        from theta_ml.quality.profile import metrics as of_profile
+
+        found |= of_profile(inputs.noun("profile", Profile))
+    return found
 
 
 def _of_evaluation(report: EvaluationReport) -> dict[str, float | int | None]:
