@@ -11,13 +11,15 @@ from theta_ml.quality.digest import Digest
 from theta_ml.quality.faults import faults
 from theta_ml.quality.features import TEXT, VOCABULARY
 from theta_ml.quality.thresholds import DriftSpec
-from theta_ml.quality.wording import percent
+from theta_ml.quality.wording import called, percent
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 _NAMED = 3
+_ALIKE = 0.02
+"""Means that differ by less, relative to the first, do not tell what drifted."""
 _LAG = 3
 """Months back of the second reference."""
 
@@ -192,7 +194,7 @@ def _sentence(current: Digest, comparisons: list[Comparison], columns: list[Colu
         return f"{current.month} is like {months}: none of {comparisons[0].columns} columns drifted"
     first = moved[0]
     by_name = {c.column: c.change for c in columns if c.reference_month == first.reference_month}
-    named = [f"{_words(name)} ({by_name[name]})" if by_name[name] else _words(name) for name in first.drifted[:_NAMED]]
+    named = [f"{called(name)} ({by_name[name]})" if by_name[name] else called(name) for name in first.drifted[:_NAMED]]
     rest = [f"{len(first.drifted) - _NAMED} more"] if len(first.drifted) > _NAMED else []
     listed = [*named, *rest]
     what = listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
@@ -205,19 +207,24 @@ def _change(column: Column) -> str:
     if column.name in (VOCABULARY, TEXT):
         return ""
     if column.method == "wasserstein":
-        return _medians(column)
+        return _means(column)
     ours, theirs = (_shares(values) for values in (column.reference, column.current))
     most = max(ours.keys() | theirs.keys(), key=lambda kind: (abs(theirs.get(kind, 0) - ours.get(kind, 0)), kind))
     return f"{most} {percent(ours.get(most, 0.0))} → {percent(theirs.get(most, 0.0))}"
 
 
-def _medians(column: Column) -> str:
+def _means(column: Column) -> str:
+    """Means, or where they are alike, spreads."""
     import numpy as np
 
     # lengths are compared as logarithms, and told as they are
     tell: Any = np.expm1 if column.name.startswith("log_") else float
-    before, now = (float(tell(np.mean(values.astype(float)))) for values in (column.reference, column.current))
-    return f"{before:.3g} → {now:.3g}"
+    sides = [values.astype(float) for values in (column.reference, column.current)]
+    before, now = (float(tell(values.mean())) for values in sides)
+    if abs(now - before) >= _ALIKE * abs(before):
+        return f"{before:.3g} → {now:.3g}"
+    spreads = [float(tell(values.mean() + values.std())) - float(tell(values.mean())) for values in sides]
+    return f"{before:.3g} ± {spreads[0]:.2g} → ± {spreads[1]:.2g}"
 
 
 def _shares(values: "NDArray[np.generic]") -> dict[str, float]:
@@ -225,7 +232,3 @@ def _shares(values: "NDArray[np.generic]") -> dict[str, float]:
 
     kinds, counts = np.unique(values.astype(str), return_counts=True)
     return dict(zip(kinds.tolist(), (counts / max(1, len(values))).tolist(), strict=True))
-
-
-def _words(name: str) -> str:
-    return name.removeprefix("log_").replace("_", " ")

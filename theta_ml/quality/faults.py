@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from theta_ml.quality.digest import Digest
 from theta_ml.quality.features import HASHED_WORDS
 from theta_ml.quality.thresholds import DriftSpec
-from theta_ml.quality.wording import percent
+from theta_ml.quality.wording import called, percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ def _risen(spec: DriftSpec, before: Sequence[Digest], current: Digest) -> list[s
             continue
         rise = now - usual
         if rise > _limit(spec, name) + _SURE * sqrt(now * (1 - now) / len(current)):
-            found.append((rise, f"{name.replace('_', ' ')} went from {percent(usual)} to {percent(now)}"))
+            found.append((rise, f"{called(name)} went from {percent(usual)} to {percent(now)}"))
     return [sentence for _, sentence in sorted(found, reverse=True)]
 
 

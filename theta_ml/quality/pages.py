@@ -7,7 +7,7 @@ from typing import Any
 from theta_ml.quality.comparing import ColumnDrift, DriftReport
 from theta_ml.quality.digest import Description
 from theta_ml.quality.report import render
-from theta_ml.quality.wording import percent
+from theta_ml.quality.wording import called, percent
 
 WIDTH, HEIGHT = 320.0, 96.0
 _GAP = 1.0
@@ -65,13 +65,13 @@ def write_profile(path: Path, description: Description) -> None:
         path,
         "profile.html",
         month=description.month,
-        tiles=[(_number(numbers[name]), label) for name, label in _TILES.items() if name in numbers],
+        tiles=[(_number(numbers[name]), label) for name, label in _TILES.items() if numbers.get(name)],
         charts=[chart for chart in charts if chart.bars],
         kinds=[(title, _rows(description.categories[kind])) for kind, title in _KINDS.items()],
         missing=[
             (label, numbers[f"missing_{name}"]) for name, label in _MISSING.items() if f"missing_{name}" in numbers
         ],
-        indicators=[(name.replace("_", " "), value) for name, value in sorted(description.indicators.items())],
+        indicators=[(called(name), value) for name, value in sorted(description.indicators.items())],
         share=percent,
         width=WIDTH,
         height=HEIGHT,
@@ -84,7 +84,7 @@ def write_drift(path: Path, report: DriftReport, pages: list[str]) -> None:
         (each, page, [_measured(column) for column in _by_distance(report, each.reference_month)])
         for each, page in zip(report.comparisons, pages, strict=True)
     ]
-    risen = [(name.replace("_", " "), before, now) for name, (before, now) in sorted(report.indicators.items())]
+    risen = [(called(name), before, now) for name, (before, now) in sorted(report.indicators.items())]
     render(path, "drift.html", report=report, tables=tables, indicators=risen, share=percent)
 
 
@@ -96,7 +96,7 @@ def _by_distance(report: DriftReport, month: str) -> list[ColumnDrift]:
 def _measured(column: ColumnDrift) -> dict[str, Any]:
     """The bar is as long as its threshold at half of the width."""
     return {
-        "name": column.column.removeprefix("log_").replace("_", " "),
+        "name": called(column.column),
         "change": column.change,
         "score": f"{column.score:.3f}",
         "threshold": f"{column.threshold:.3f}",
