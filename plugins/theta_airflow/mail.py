@@ -7,6 +7,7 @@ and the DAG `theta_watch` tries again.
 import base64
 import logging
 from email.message import EmailMessage
+from email.utils import localtime
 from typing import Any
 
 from airflow.providers.smtp.hooks.smtp import SmtpHook
@@ -111,6 +112,7 @@ def compose(mail: Message, sender: str | None = None) -> EmailMessage:
     message["Subject"] = mail.subject
     message["From"] = sender or mail.sender
     message["To"] = mail.to
+    message["Date"] = localtime()
     message["Message-ID"] = mail.message_id
     if mail.references:
         message["In-Reply-To"] = mail.references

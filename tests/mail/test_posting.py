@@ -128,6 +128,7 @@ def test_pictures_text_and_thread_arrive(server: MailServer) -> None:
         send(message("rejected", text="é – text", html=html, images=images))
     (mail,) = server.received
     assert mail["In-Reply-To"] == mail["References"] == "<theta.month.2026-02@theta.test>"
+    assert abs(mail["Date"].datetime.timestamp() - time.time()) < 60
     related = mail.get_body(("related",))
     plain = mail.get_body(("plain",))
     assert related is not None and plain is not None and plain.get_content().strip() == "é – text"

@@ -120,7 +120,7 @@ def _message(outage: Outage, faults: Mapping[str, str], settings: Settings) -> M
             "decided or promoted until it does. The champion serves on."
         ),
         links=[Link("Airflow", settings.airflow)],
-        footer=f"From {os.uname().nodename}, THETA_HOME {settings.home}. `theta status` and `theta logs SERVICE` say "
+        footer=f"On {os.uname().nodename}, THETA_HOME {settings.home}. `theta status` and `theta logs SERVICE` say "
         "more; `theta down` and `theta up` start it anew. One mail an outage.",
         lines=[Line(name, "unwell", "", False, fault) for name, fault in sorted(faults.items())],
     )
