@@ -20,6 +20,7 @@ from tests.landing.feed import land, record, write
 from tests.privacy.small_model import save_model
 from theta_ml.events import Events
 from theta_ml.landing import arrow, chunk, locks, parquet
+from theta_ml.landing import snapshot as snapshot_stage
 from theta_ml.landing.database import DatabaseUnreachable
 from theta_ml.landing.parquet import SCHEMA, split_of
 from theta_ml.landing.snapshot import STAGE, Snapshot, SnapshotSpec, read_months
@@ -153,6 +154,7 @@ def test_the_bytes_are_those_of_a_plain_loop_over_the_rows(
     monkeypatch.setattr(parquet, "GROUP_ROWS", 40)
     monkeypatch.setattr(arrow, "GROUP_BYTES", 5000)
     monkeypatch.setattr(arrow, "_FETCH_BYTES", "3000")
+    monkeypatch.setattr(snapshot_stage, "rules", lambda: [])
     landing.land(*varied(400))
     snapshot, path = landing.snapshot("2026-02")
     plain = tmp_path / "plain.parquet"
