@@ -67,13 +67,13 @@ def test_who_was_champion_on_a_day(ledger: Settings) -> None:
             row = {"run": f"r{number}", "month": month, "decision": decision, "version": version, "at": at}
             connection.execute(insert, row)
 
-    def at(day: str) -> int | None:
+    def version_on(day: str) -> int | None:
         found = json.loads(_theta("champion", "--at", day, "--json").output)
         return found and found["version"]
 
     days = ("2026-01-31", "2026-02-01T00:05", "2026-02-01", "2026-03-14", "2026-03-15", "2026-03-16", "2026-04-01")
-    assert [at(day) for day in days] == [None, None, 1, 1, 2, 1, 3]
-    assert at("2026-03-15T12:00") == at("2026-03-15T14:00+02:00") == 1
+    assert [version_on(day) for day in days] == [None, None, 1, 1, 2, 1, 3]
+    assert version_on("2026-03-15T12:00") == version_on("2026-03-15T14:00+02:00") == 1
     assert (
         "version 2, trained up to 2026-02, champion since 2026-03-15 23:59 UTC"
         in _theta("champion", "--at", "2026-03-15").output

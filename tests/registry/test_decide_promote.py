@@ -292,6 +292,21 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_measured_against_it
     assert first.champion_after == winner.champion_before
 
 
+def test_two_attempts_of_one_run_at_once_say_the_same(measuring: Pipeline) -> None:
+    uris = measuring.measured("2026-01", "run-1", "a")
+    start = threading.Barrier(3)
+
+    def conclude(_: int) -> str:
+        start.wait()
+        decided = measuring.decide("2026-01", "run-1", uris, bootstrap=True)
+        return str(measuring.promote("2026-01", "run-1", uris, decided).document["value"]["decision"])
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(conclude, range(3))) == ["bootstrap"] * 3
+    assert len(measuring.ledger) == 1
+    assert measuring.aliases == {"champion": 1}
+
+
 def test_mlflow_away_is_a_retry_and_leaves_nothing(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     gone = pipeline.settings.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})

@@ -20,7 +20,7 @@ from theta_ml.evaluation.thresholds import Thresholds
 from theta_ml.evaluation.verdict import Verdict
 from theta_ml.registry.champion import at_version, model_version
 from theta_ml.registry.evidence import gather, numbers
-from theta_ml.registry.ledger import hold_of, open_ledger
+from theta_ml.registry.ledger import alone, hold_of, open_ledger
 from theta_ml.registry.publish import (
     comparison_url,
     publish_candidates,
@@ -79,7 +79,8 @@ def judge(spec: DecideSpec, inputs: Inputs, work: Work) -> Judgement:
         thresholds=spec.thresholds,
         hold=hold,
     )
-    return Judgement(_publish(spec, inputs, work, gate(evidence)), inputs, spec)
+    with alone(work.settings, work.run_id):
+        return Judgement(_publish(spec, inputs, work, gate(evidence)), inputs, spec)
 
 
 def judged_before(decided: Artifact, verdict: Verdict, inputs: Inputs, work: Work) -> Judgement:

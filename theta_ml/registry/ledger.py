@@ -14,6 +14,8 @@ from theta_ml.landing.database import connect, database_faults
 from theta_ml.settings import Settings
 
 CHAMPION_LOCK = 0x7468657461_03  # beside the numbers of theta_ml.landing.locks
+RUN_LOCK = 0x74686574
+"""The first of two keys, the second of which is the run's: apart from all locks of one key."""
 ACTOR = "theta_retrain"
 CROWNING = ("bootstrap", "promoted", "manual", "rolled_back")
 """Decisions that change the champion."""
@@ -66,6 +68,18 @@ def open_ledger(settings: Settings) -> Iterator[psycopg.Connection]:
 def lock_champion(connection: psycopg.Connection) -> None:
     """Nobody else changes champion or ledger until this transaction ends."""
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [CHAMPION_LOCK])
+
+
+@contextmanager
+def alone(settings: Settings, run_id: str) -> Iterator[None]:
+    """No other attempt of the run is inside meanwhile: two that log the same to MLflow at once make one of them fail.
+
+    Raises StageRetry where Postgres is away or goes away.
+    """
+    with database_faults(), connect(settings) as connection:
+        connection.autocommit = True  # no transaction stands open while a model is uploaded
+        connection.execute("SELECT pg_advisory_lock(%s, hashtext(%s))", [RUN_LOCK, run_id])
+        yield  # the lock goes with the connection
 
 
 def append(connection: psycopg.Connection, entry: Entry) -> Entry:
