@@ -2,8 +2,10 @@
 and the newest versions, and remove the others with their files."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, CronTriggerTimetable, Param
 from theta_airflow.mail import post_waiting
@@ -35,8 +37,11 @@ with DAG(
 
 with DAG(
     "theta_retain",
-    description="Remove model versions that nobody needs",
+    description="Remove model versions and mails that nobody needs",
     schedule=CronTriggerTimetable("30 3 * * *", timezone="UTC", run_immediately=timedelta(0)),
+    template_searchpath=str(Path(__file__).parents[1] / "sql" / "queries"),
+    default_args={"retries": 3, "retry_delay": timedelta(minutes=5)},
     **RUNS,
 ):
-    StageOperator(stage="retain", retries=3, retry_delay=timedelta(minutes=5))
+    StageOperator(stage="retain")
+    SQLExecuteQueryOperator(task_id="tidy", conn_id="theta_db", sql="tidy_outbox.sql")
