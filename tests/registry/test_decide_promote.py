@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.registry.pipeline import HISTORY, Pipeline
-from theta_ml.registry import aliases, by_hand
+from theta_ml.registry import aliases, by_hand, judgement
 from theta_ml.registry.ledger import Entry
 from theta_ml.stage import StageFailed, StageRetry, StageSkipped
 from theta_ml.tracking import candidate_run, client
@@ -292,8 +292,18 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_measured_against_it
     assert first.champion_after == winner.champion_before
 
 
-def test_two_attempts_of_one_run_at_once_say_the_same(measuring: Pipeline) -> None:
+def test_two_attempts_of_one_run_at_once_say_the_same(measuring: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     uris = measuring.measured("2026-01", "run-1", "a")
+    inside, publish = threading.Lock(), judgement._publish
+
+    def alone(*arguments: Any) -> Any:
+        assert inside.acquire(blocking=False), "MLflow refuses one of two that log the same parameter at once"
+        try:
+            return publish(*arguments)
+        finally:
+            inside.release()
+
+    monkeypatch.setattr(judgement, "_publish", alone)
     start = threading.Barrier(3)
 
     def conclude(_: int) -> str:
