@@ -61,7 +61,7 @@ def approval_body(verdict: Verdict, deadline: datetime) -> str:
     links = "\n".join(f"- [{title}]({url})" for title, url in _links(verdict, load_settings()))
     rows = "\n".join(map(_row, verdict.checks))
     return (
-        f"**{_plain(verdict.sentence)}**\n\n"
+        f"**The gate says yes: {_plain(verdict.sentence.partition(': ')[2])}**\n\n"
         "Approve, and it is made champion, after another comparison where there is a new one by then. "
         f"Reject, and {_standing(verdict)}. "
         f"Without an answer by {deadline:%A, %d %B %Y, %H:%M} UTC the answer is no.\n\n"

@@ -26,7 +26,7 @@ def test_a_person_sees_the_evidence_and_says_no(page: Any, stack: Any, first: di
     verdict = run.verdict()
     page.goto(run.page())
     page.get_by_text(f"make version {verdict['candidate_version']} champion?").wait_for()
-    page.get_by_text(verdict["sentence"]).wait_for()
+    page.get_by_text(verdict["sentence"].removeprefix("Promoted: ")).wait_for()
     rows = page.get_by_role("table").last.get_by_role("row")
     assert rows.count() == 1 + len(verdict["checks"])
     assert "conversations" in rows.nth(2).inner_text()
@@ -36,8 +36,6 @@ def test_a_person_sees_the_evidence_and_says_no(page: Any, stack: Any, first: di
 
     assert "2026-02" in shown(page, links["Drift of the month"])
     assert verdict["sentence"] in shown(page, links["What the gate looked at"])
-
-    page.goto(run.page())
     page.get_by_role("button", name="Reject").click()
     row = run.row()
     assert (row["decision"], row["actor"]) == ("rejected", "admin")
@@ -45,11 +43,14 @@ def test_a_person_sees_the_evidence_and_says_no(page: Any, stack: Any, first: di
 
 
 def shown(page: Any, link: str) -> str:
-    """Text of the report that a link of MLflow leads to; its page holds it in a frame."""
-    page.goto(link)
-    report = page.frame_locator("iframe").locator("body")
+    """Text of the report that a link of MLflow leads to; its page holds it in a frame. As a person opens it: beside."""
+    beside = page.context.new_page()
+    beside.goto(link)
+    report = beside.frame_locator("iframe").locator("body")
     report.get_by_text("2026-02").first.wait_for()
-    return str(report.inner_text())
+    text = str(report.inner_text())
+    beside.close()
+    return text
 
 
 def keep(page: Any, name: str) -> None:

@@ -26,7 +26,7 @@ class Approval:
         return cls(stack, begun["run_id"])
 
     def until_it_waits(self) -> None:
-        until(f"{self.run_id} waits for a person", lambda: self.states()["approve"] == WAITING, 400)
+        until(f"{self.run_id} waits for a person", lambda: self.states()["approve"] == WAITING, 600)
 
     def states(self) -> dict[str, str | None]:
         with Airflow(self.stack.settings) as airflow:
@@ -55,7 +55,7 @@ class Approval:
     def row(self) -> dict[str, Any]:
         """The ledger's, once the run is over."""
         with Airflow(self.stack.settings) as airflow:
-            until(f"{self.run_id} ends", lambda: airflow.run(self.run_id).finished, 400)
+            until(f"{self.run_id} ends", lambda: airflow.run(self.run_id).finished, 600)
             assert airflow.run(self.run_id).state == "success"
         (row,) = (each for each in theta_json(self.stack.env, "ledger") if each["run_id"] == self.run_id)
         found: dict[str, Any] = row
@@ -64,7 +64,12 @@ class Approval:
 
 @pytest.fixture(scope="session")
 def first(stack: Any) -> dict[str, Any]:
-    """The first champion, of the first of three simulated months: the second is better, the third is damaged."""
+    """The first champion, of the first of three simulated months: the second is better, the third is damaged.
+
+    From here on the session's stack trains short: what is looked at is what comes of it.
+    """
+    (stack.home / "recipes").mkdir()
+    (stack.home / "recipes" / "continue.yaml").write_text("summary: Short\nstart: champion\nhyper:\n  max_steps: 80\n")
     theta(stack.env, "simulate", "--months", "3", "--seed", "7", "--start", FIRST)
     run: dict[str, Any] = theta_json(stack.env, "retrain", "--month", FIRST, "--bootstrap", "--wait")
     assert run["decision"]["decision"] == "bootstrap"

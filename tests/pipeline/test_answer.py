@@ -142,7 +142,7 @@ def test_the_question_holds_sentence_checks_and_deadline_and_its_markup_is_its_o
     assert waiting.value.timeout == timedelta(hours=2)
     assert "2026-02" in asked["subject"]
     assert "version 7" in asked["subject"]
-    assert "**Promoted: better by 2 %.**" in asked["body"]
+    assert "**The gate says yes: better by 2 %.**" in asked["body"]
     assert "| ✓ | interval high | \\-0.0213 | \\-0.01 |  |" in asked["body"]
     assert "| ✗ | slice topic a\\|b \\<b\\> | missing | 0.05 | \\*none\\* |" in asked["body"]
 
