@@ -1,4 +1,5 @@
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import pytest
 
 from theta_ml.evaluation.thresholds import Thresholds, read_thresholds
 from theta_ml.settings import Settings, SettingsError
+from theta_ml.stage import Inputs
 
 
 def _read(folder: Path, text: str) -> Thresholds:
@@ -57,3 +59,14 @@ def test_a_limit_that_is_no_number_is_refused_wherever_it_comes_from() -> None:
             limits: dict[str, Any] = {field.name: strange}
             with pytest.raises(ValueError, match=field.name):
                 Thresholds(**limits)
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "decide"])
+def test_a_teams_limits_stand_in_the_spec_and_so_in_the_key(tmp_path: Path, stage: str) -> None:
+    (tmp_path / "gate.yaml").write_text("min_effect: 0.02")
+    settings = Settings(gate=tmp_path / "gate.yaml")
+    module = import_module({"evaluate": "theta_ml.evaluation.evaluate", "decide": "theta_ml.registry.decide"}[stage])
+    spec = module.resolve(module.STAGE.spec("2026-02"), Inputs(), settings, "run")
+    assert spec.thresholds == Thresholds(min_effect=0.02)
+    own = module.STAGE.spec("2026-02", thresholds=Thresholds(min_effect=0.03))
+    assert module.resolve(own, Inputs(), settings, "run").thresholds.min_effect == 0.03
