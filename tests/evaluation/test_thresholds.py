@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from theta_ml.evaluation.thresholds import Thresholds, read_thresholds
 from theta_ml.settings import Settings, SettingsError
@@ -62,9 +63,9 @@ def test_a_limit_that_is_no_number_is_refused_wherever_it_comes_from() -> None:
 
 
 @pytest.mark.parametrize("stage", ["evaluate", "decide"])
-def test_a_teams_limits_stand_in_the_spec_and_so_in_the_key(tmp_path: Path, stage: str) -> None:
+def test_a_teams_limits_stand_in_the_spec_and_so_in_the_key(tmp_path: Path, stage: str, database_url: str) -> None:
     (tmp_path / "gate.yaml").write_text("min_effect: 0.02")
-    settings = Settings(gate=tmp_path / "gate.yaml")
+    settings = Settings(gate=tmp_path / "gate.yaml", database_url=SecretStr(database_url))
     module = import_module({"evaluate": "theta_ml.evaluation.evaluate", "decide": "theta_ml.registry.decide"}[stage])
     spec = module.resolve(module.STAGE.spec("2026-02"), Inputs(), settings, "run")
     assert spec.thresholds == Thresholds(min_effect=0.02)
