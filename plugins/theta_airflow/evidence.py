@@ -83,7 +83,9 @@ def _row(check: Check) -> str:
 def _shown(value: float | str | None, missing: str = "missing") -> str:
     if value is None:
         return missing
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("_", " ")
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    return str(value).replace("_", " ")
 
 
 def _plain(text: str) -> str:

@@ -48,9 +48,10 @@ class Approval:
         with Airflow(self.stack.settings) as airflow:
             airflow.answer(self.run_id, "approve", option)
 
-    def page(self) -> str:
+    def page(self, task: str = "") -> str:
+        """Where the answer is given, or another task's log."""
         with Airflow(self.stack.settings) as airflow:
-            return airflow.action(self.run_id, "approve")
+            return f"{airflow.page(self.run_id)}/tasks/{task}" if task else airflow.action(self.run_id, "approve")
 
     def row(self) -> dict[str, Any]:
         """The ledger's, once the run is over."""
