@@ -9,9 +9,9 @@ one month differ in *any* column at most as often as asked for (max-statistic: W
 Usual: real months differ by more than random halves do. Where three distances between past months are known, a column
 must also be further off than those lead to expect: their median, times what their spread allows.
 
-Known: last month may already have been another world than the month three back, and was said to be. Then this month is
-no news as long as it is like last month: a column is at most so far from the earlier month as last month was, and as it
-is itself from last month (the triangle inequality). What began slowly shows against the earlier month first.
+Known: a month in between may have been another world already, and was said to be. Then this month is no news as long as
+it is like last month: a column is at most so far from the earlier month as last month was, and as it is itself from
+last month (the triangle inequality). Change so slow that no month said so shows against the earlier month.
 """
 
 import math
@@ -53,8 +53,6 @@ def thresholds(columns: Sequence["Column"], rate: float, usual: dict[str, list[f
 def beyond_known(limits: dict[str, float], known: dict[str, float], newest: dict[str, float]) -> dict[str, float]:
     """Limits of the earlier reference, where the month before was `known` to be so far from it; `newest`: the limits of
     the month before."""
-    if not any(known.get(name, 0.0) > limit for name, limit in limits.items()):
-        return limits
     return {name: max(limit, known.get(name, 0.0) + newest.get(name, limit)) for name, limit in limits.items()}
 
 

@@ -1,5 +1,6 @@
 """Two months' digests compared: are they the same world, another one, or another feed?"""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -107,9 +108,20 @@ def compared(spec: DriftSpec, past: Past, current: Digest) -> list[Compared]:
     if past.earlier:
         earlier = _columns(spec, past.earlier, current, spec.shuffles)
         own = thresholds(earlier, rate, _usual(spec, past.history, _LAG))
-        known = distances(spec, past.earlier, past.newest)
-        found.append(Compared(past.earlier, earlier, beyond_known(own, known, limits)))
+        if _was_told(spec, past, own):
+            own = beyond_known(own, distances(spec, past.earlier, past.newest), limits)
+        found.append(Compared(past.earlier, earlier, own))
     return found
+
+
+def _was_told(spec: DriftSpec, past: Past, limits: dict[str, float]) -> bool:
+    """Whether a month since the earlier one differed from the month before it so much that its own run said so."""
+    assert past.earlier
+    between = [each for each in past.history if past.earlier.month < each.month < past.newest.month]
+    steps = pairwise([past.earlier, *between, past.newest])
+    return any(
+        distance > limits.get(name, math.inf) for step in steps for name, distance in distances(spec, *step).items()
+    )
 
 
 def distances(spec: DriftSpec, reference: Digest, current: Digest) -> dict[str, float]:
