@@ -1,6 +1,6 @@
 """Which months are overdue, on which day, and that each is told of once."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,13 @@ def test_what_a_person_did_by_hand_is_no_decision_of_the_month(settings: Setting
     by_hand = {"reason": "it was better", "expires_at": THIRD}
     decide(settings, "2026-02", "manual", run_id="by-hand", **by_hand)
     assert list(tell_overdue(settings, datetime(2026, 3, 3, tzinfo=UTC))) == ["2026-02"]
+
+
+def test_what_the_monitor_had_decided_before_the_month_was_over_is_no_decision_on_it(settings: Settings) -> None:
+    running = Month.of(datetime.now(UTC))
+    decide(settings, str(running), "rejected")
+    asked = settings.model_copy(update={"schedule_from": str(running)})
+    assert list(tell_overdue(asked, running.end + timedelta(days=3))) == [str(running)]
 
 
 def test_a_month_that_waits_for_a_person_is_told_so(settings: Settings) -> None:

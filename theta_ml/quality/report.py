@@ -1,6 +1,5 @@
 """Pages that hold everything they show: no script, no font, no picture from elsewhere."""
 
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +35,6 @@ def _most_first(counts: dict[str, int]) -> list[str]:
 def write_note(path: Path, title: str, sentence: str) -> None:
     """A page for when there is only a sentence to show."""
     render(path, "note.html", title=title, sentence=sentence)
-
-
-def write_above(path: Path, sentence: str, html: str) -> None:
-    """Writes somebody else's page with our sentence as its first line."""
-    line = f'<p style="margin: 1.5rem 1.5rem 0; font: 600 1.1rem/1.5 system-ui, sans-serif">{escape(sentence)}.</p>'
-    path.write_text(html.replace("<body>", f"<body>{line}", 1), encoding="utf-8")
 
 
 def render(path: Path, template: str, **values: Any) -> None:

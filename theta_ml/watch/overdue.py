@@ -20,10 +20,12 @@ LOOK_BACK = 3
 """Months: after a longer absence the schedule makes up for none of those before."""
 
 # What a person did by hand is no decision on a month's run.
+# What the monitor had decided while the month was running is no decision on the whole of it.
 _UNDECIDED = """
 SELECT month FROM unnest(%s::text[]) AS asked (month)
 WHERE NOT EXISTS (SELECT FROM ledger WHERE ledger.month = asked.month
-                  AND decision IN ('bootstrap', 'promoted', 'rejected', 'blocked', 'evaluated'))
+                  AND decision IN ('bootstrap', 'promoted', 'rejected', 'blocked', 'evaluated')
+                  AND decided_at >= (to_date(asked.month, 'YYYY-MM') + interval '1 month') AT TIME ZONE 'UTC')
   AND NOT EXISTS (SELECT FROM outbox WHERE outbox.month = asked.month AND kind = 'overdue')
 ORDER BY month
 """
