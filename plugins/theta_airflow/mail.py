@@ -6,15 +6,19 @@ and the DAG `theta_watch` tries again.
 
 import base64
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from email.message import EmailMessage
 from email.utils import localtime
+from socket import SHUT_RDWR, socket
+from threading import Event, Timer
 from typing import Any
 
 from airflow.providers.smtp.hooks.smtp import SmtpHook
 
 from theta_ml.landing.database import connect, database_faults
 from theta_ml.mail.message import Message
-from theta_ml.mail.outbox import Claim, claim, mark_failed, mark_sent
+from theta_ml.mail.outbox import LEASE, Claim, claim, mark_failed, mark_sent
 from theta_ml.settings import Settings, SettingsError, load_settings
 from theta_ml.stage import StageRetry
 
@@ -24,6 +28,8 @@ AWAY_SECONDS = 10
 """After so long a server that does not greet is away."""
 ANSWER_SECONDS = 60
 """That it has for each answer then: many look into a mail before they take it, and one given up on comes twice."""
+SENDING_SECONDS = LEASE.total_seconds() / 2
+"""For all answers together, however many addressees there are: after LEASE another carries the mail too."""
 
 
 class MessageHook(SmtpHook):
@@ -38,11 +44,37 @@ class MessageHook(SmtpHook):
         return 0  # the outbox tries again
 
     def send_message(self, message: EmailMessage) -> dict[str, Any]:
-        """Addressees that the server refused where it took others. Raises SMTPException where it took none."""
+        """Addressees that the server refused where it took others.
+
+        Raises SMTPException where it took none, TimeoutError where it took longer than SENDING_SECONDS.
+        """
         client: Any = self._smtp_client  # the provider opened it
         client.sock.settimeout(ANSWER_SECONDS)
-        refused: dict[str, Any] = client.send_message(message)
+        with _cut_off(client.sock, SENDING_SECONDS):
+            refused: dict[str, Any] = client.send_message(message)
         return refused
+
+
+@contextmanager
+def _cut_off(connection: socket, seconds: float) -> Iterator[None]:
+    """Ends the connection after so long: a socket's own timeout begins anew with every byte that arrives."""
+    ended = Event()
+
+    def end() -> None:
+        ended.set()
+        socket.shutdown(connection, SHUT_RDWR)  # not an SSL socket's own, which is not made for a second thread
+
+    timer = Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except OSError as error:
+        if not ended.is_set():
+            raise
+        raise TimeoutError(f"the server did not take the mail within {seconds:g} s") from error
+    finally:
+        timer.cancel()
 
 
 def send(message: Message) -> dict[str, Any]:
@@ -89,10 +121,12 @@ def _carry(settings: Settings, claimed: Claim) -> str | None:
     except Exception as error:  # noqa: BLE001  whatever it was, the outbox says so, and the mail is tried again
         reason = _reason(error)
         with database_faults(), connect(settings) as connection:
-            mark_failed(connection, claimed, reason)
-        return reason
+            stands = mark_failed(connection, claimed, reason)
+        return reason if stands else f"{reason}; it is not tried again, for the outbox has another in its place, or none"
     with database_faults(), connect(settings) as connection:
-        mark_sent(connection, claimed, f"refused: {', '.join(refused)}" if refused else None)
+        stands = mark_sent(connection, claimed, f"refused: {', '.join(refused)}" if refused else None)
+    if not stands:
+        log.warning("this mail was replaced, or taken back, while it left: %s", claimed.message.subject)
     return None
 
 

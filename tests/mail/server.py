@@ -1,5 +1,6 @@
 """A real mail server in this process, which a test turns off and on."""
 
+import asyncio
 import email.policy
 import json
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ class MailServer:
     def __init__(self) -> None:
         (self.port,) = free_ports(1)
         self.received: list[EmailMessage] = []
+        self.seconds_an_addressee = 0.0
 
     @contextmanager
     def on(self) -> Iterator[None]:
@@ -33,6 +35,7 @@ class MailServer:
     async def handle_RCPT(  # noqa: N802
         self, server: Any, session: Any, envelope: Any, address: str, options: list[str]
     ) -> str:
+        await asyncio.sleep(self.seconds_an_addressee)
         if address.startswith("nobody"):
             return "550 no such user here"
         envelope.rcpt_tos.append(address)

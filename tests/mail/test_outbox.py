@@ -115,9 +115,8 @@ def test_a_run_has_one_outcome_which_is_the_newest_until_it_leaves(database_url:
         assert [row.subject.split()[-1] for row in waiting(connection, "run")] == ["rejected", "failed"]
     claimed = take(database_url, "<rejected@theta.test>")
     assert claimed is not None
-    assert not queue(database_url, "promoted", "outcome")  # it is being sent
     with psycopg.connect(database_url) as connection:
-        mark_sent(connection, claimed)
+        assert mark_sent(connection, claimed)
     assert not queue(database_url, "promoted", "outcome")  # it has left
     with psycopg.connect(database_url) as connection:
         assert not is_waiting(connection, "<promoted@theta.test>")
@@ -129,16 +128,41 @@ def test_a_month_has_one_alarm(database_url: str) -> None:
     assert queue(database_url, "overdue-3", "overdue", run_id="c", month="2026-03")
 
 
-def test_only_what_nobody_tried_to_send_is_taken_back(database_url: str) -> None:
+@pytest.mark.parametrize("name", ["rejected", "wanted"])
+@pytest.mark.parametrize("word", [mark_sent, lambda connection, claim: mark_failed(connection, claim, "timed out")])
+def test_what_is_renewed_while_the_old_one_is_carried_goes_too(database_url: str, word: Any, name: str) -> None:
     queue(database_url, "wanted", "outcome")
-    queue(database_url, "tried", "outcome", run_id="run-2")
-    claimed = take(database_url, "<tried@theta.test>")
-    assert claimed is not None
+    old = take(database_url)
+    assert old is not None
+    assert queue(database_url, "wanted", "outcome") and take(database_url) is None  # the same again: it is on its way
+    new = message(name, text="It is settled.")
     with psycopg.connect(database_url) as connection:
-        mark_failed(connection, claimed, "timed out: it may have left")
-        withdraw(connection, "run", "outcome")
-        withdraw(connection, "run-2", "outcome")
-        assert [row.message_id for row in waiting(connection)] == ["<tried@theta.test>"]
+        assert enqueue(connection, new, run_id="run", month="2026-02", kind="outcome")
+    with psycopg.connect(database_url) as connection:
+        assert not word(connection, old)
+        (row,) = waiting(connection)
+        assert row.last_error is None
+    claimed = take(database_url)
+    assert claimed is not None and claimed.message == new
+    with psycopg.connect(database_url) as connection:
+        assert mark_sent(connection, claimed) and waiting(connection) == []
+
+
+def test_what_has_not_left_is_taken_back_however_often_it_was_tried(database_url: str) -> None:
+    names = ("new", "tried", "carried", "left")
+    for name in names:
+        queue(database_url, name, "outcome", run_id=name)
+    tried, carried, left = (take(database_url, f"<{name}@theta.test>") for name in names[1:])
+    assert tried and carried and left
+    with psycopg.connect(database_url) as connection:
+        mark_failed(connection, tried, "the server is away")
+        mark_sent(connection, left)
+        for name in names:
+            withdraw(connection, name, "outcome")
+        assert waiting(connection) == []
+        assert not mark_failed(connection, carried, "the server is away")  # and its carrier tries no more
+        assert waiting(connection) == []
+        assert connection.execute("SELECT message_id FROM outbox").fetchall() == [("<left@theta.test>",)]
 
 
 def test_what_was_queued_before_is_known_by_its_subject(empty_database_url: str, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.mail.server import MailServer, message
 from tests.mail.test_outbox import pass_time, queue, take
-from theta_ml.mail.outbox import enqueue, waiting
+from theta_ml.mail.outbox import LEASE, enqueue, waiting
 
 ROOT = Path(__file__).parents[2]
 PNG = b"\x89PNG\r\n\x1a\n and so on"
@@ -152,6 +152,24 @@ def test_a_server_that_says_nothing_is_given_up_on(
         begun = time.monotonic()
         assert "timed out" in mail.deliver("<mail@theta.test>")
     assert time.monotonic() - begun < 5
+
+
+def test_a_server_that_is_slow_with_each_addressee_has_a_deadline_for_all(
+    server: MailServer, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from theta_airflow import mail
+
+    assert mail.SENDING_SECONDS + 6 * mail.AWAY_SECONDS < LEASE.total_seconds()  # to connect, encrypt and log in
+    to = ", ".join(f"person-{number}@theta.test" for number in range(8))
+    with psycopg.connect(database_url) as connection:
+        enqueue(connection, message("mail", to=to), run_id="run", month="2026-02", kind="progress")
+    monkeypatch.setattr(mail, "SENDING_SECONDS", 1)
+    server.seconds_an_addressee = 0.4
+    with server.on():
+        begun = time.monotonic()
+        assert "did not take the mail within 1 s" in mail.deliver("<mail@theta.test>")
+        assert time.monotonic() - begun < 2.5
+    assert server.received == [] and len(outbox(database_url)) == 1
 
 
 def test_a_message_leaves_by_itself_without_any_database(server: MailServer) -> None:

@@ -6,7 +6,7 @@ so lets the claim run out, and the mail leaves again under the same Message-ID; 
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import psycopg
 from psycopg.rows import class_row
@@ -56,11 +56,12 @@ INSERT INTO outbox (message_id, run_id, month, kind, message)
 VALUES (%(message_id)s, %(run_id)s, %(month)s, %(kind)s, %(message)s)
 """
 
-# What has not left says what is true now; what has, or may be leaving, stays as it is.
+# What has not left says what is true now. Whoever carries what was true before has no claim to the new one.
 _RENEW = """
 ON CONFLICT (run_id, kind) WHERE kind IN ('outcome', 'failed') DO UPDATE
-SET message_id = excluded.message_id, message = excluded.message, next_try_at = clock_timestamp()
-WHERE outbox.sent_at IS NULL AND (outbox.claimed_until IS NULL OR outbox.claimed_until < clock_timestamp())
+SET message_id = excluded.message_id, message = excluded.message, next_try_at = clock_timestamp(),
+    claimed_until = CASE WHEN outbox.message = excluded.message THEN outbox.claimed_until END
+WHERE outbox.sent_at IS NULL
 """
 
 _CLAIM = """
@@ -81,12 +82,12 @@ RETURNING message, attempts
 _SENT = """
 UPDATE outbox SET sent_at = clock_timestamp(), claimed_until = NULL, last_error = %(refused)s,
                   message = jsonb_set(message, '{images}', '{}')
-WHERE message_id = %(message_id)s AND sent_at IS NULL
+WHERE message_id = %(message_id)s AND message = %(message)s AND sent_at IS NULL
 """
 
 _FAILED = """
 UPDATE outbox SET claimed_until = NULL, last_error = %(error)s, next_try_at = clock_timestamp() + %(pause)s
-WHERE message_id = %(message_id)s AND sent_at IS NULL AND attempts = %(attempt)s
+WHERE message_id = %(message_id)s AND message = %(message)s AND sent_at IS NULL AND attempts = %(attempt)s
 """
 
 _WAITING = """
@@ -99,8 +100,8 @@ FROM outbox WHERE sent_at IS NULL AND (%(run_id)s::text IS NULL OR run_id = %(ru
 def enqueue(connection: psycopg.Connection, message: Message, *, run_id: str, month: str, kind: Kind) -> bool:
     """Keeps the message, in the caller's transaction: it waits if and only if what it reports is written too.
 
-    An outcome that has not left is replaced by the newer one; else the first mail stands. Returns whether this one is
-    kept.
+    An outcome that has not left is replaced by the newer one, also while it is carried: that carrier's word is about
+    the old one, and the new one goes too. Else the first mail stands. Returns whether this one is kept.
     """
     values = {"message_id": message.message_id, "run_id": run_id, "month": month, "kind": kind}
     rest = _RENEW if kind in ("outcome", "failed") else "ON CONFLICT DO NOTHING"
@@ -108,10 +109,8 @@ def enqueue(connection: psycopg.Connection, message: Message, *, run_id: str, mo
 
 
 def withdraw(connection: psycopg.Connection, run_id: str, kind: Kind) -> None:
-    """Takes back a mail that nobody has tried to send: what it says is true no more."""
-    connection.execute(
-        "DELETE FROM outbox WHERE run_id = %s AND kind = %s AND sent_at IS NULL AND attempts = 0", [run_id, kind]
-    )
+    """Takes back a mail that has not left: what it says is true no more. One on its way is not tried again."""
+    connection.execute("DELETE FROM outbox WHERE run_id = %s AND kind = %s AND sent_at IS NULL", [run_id, kind])
 
 
 def claim(connection: psycopg.Connection, message_id: str | None = None) -> Claim | None:
@@ -123,16 +122,24 @@ def claim(connection: psycopg.Connection, message_id: str | None = None) -> Clai
     return Claim(Message(**row[0]), row[1]) if row else None
 
 
-def mark_sent(connection: psycopg.Connection, claimed: Claim, refused: str | None = None) -> None:
-    """`refused` names addressees that the server did not take, where it took others."""
-    connection.execute(_SENT, {"message_id": claimed.message.message_id, "refused": refused})
+def mark_sent(connection: psycopg.Connection, claimed: Claim, refused: str | None = None) -> bool:
+    """`refused` names addressees that the server did not take, where it took others.
+
+    False, and nothing changes, where the mail was taken back, or replaced, while it was carried.
+    """
+    return connection.execute(_SENT, _carried(claimed) | {"refused": refused}).rowcount > 0
 
 
-def mark_failed(connection: psycopg.Connection, claimed: Claim, error: str) -> None:
-    """It is due again after a pause. Changes nothing where the claim ran out and another carries the mail."""
-    values = {"message_id": claimed.message.message_id, "attempt": claimed.attempt}
+def mark_failed(connection: psycopg.Connection, claimed: Claim, error: str) -> bool:
+    """It is due again after a pause. False as of `mark_sent`, and where the claim ran out and another carries it."""
     pause = min(LAST_RETRY, FIRST_RETRY * 2 ** min(claimed.attempt - 1, 10))
-    connection.execute(_FAILED, values | {"error": error[:_LONGEST_ERROR], "pause": pause})
+    told = {"attempt": claimed.attempt, "error": error[:_LONGEST_ERROR], "pause": pause}
+    return connection.execute(_FAILED, _carried(claimed) | told).rowcount > 0
+
+
+def _carried(claimed: Claim) -> dict[str, Any]:
+    """By its words too: one that replaced it may have its name."""
+    return {"message_id": claimed.message.message_id, "message": Jsonb(asdict(claimed.message))}
 
 
 def is_waiting(connection: psycopg.Connection, message_id: str) -> bool:
