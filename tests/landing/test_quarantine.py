@@ -146,3 +146,20 @@ def test_the_table_says_which_and_why_and_forgets_what_is_erased(landing: Landin
         assert left == (len(found) - 1,)
         set_aside(connection, inputs, noun(inputs["snapshot"]), "r2")  # from a snapshot that still holds it
         assert connection.execute("SELECT count(*) FROM quarantine").fetchone() == left
+
+
+def test_the_view_shows_what_the_newest_snapshot_of_each_month_set_aside(landing: Landing) -> None:
+    landing.land(*BROKEN.values())
+    rows = [
+        ("old", "c00001", "2026-02", "a", 1),
+        ("new", "c00001", "2026-02", "a", 2),
+        ("new", "c00002", "2026-02", "b", 2),
+    ]
+    with psycopg.connect(landing.url) as connection:
+        connection.cursor().executemany(
+            "INSERT INTO quarantine (snapshot_key, conversation_id, month, rule, reason, run_id, quarantined_at)"
+            " VALUES (%s, %s, %s, %s, 'is odd', 'r1', make_date(2026, 3, %s))",
+            [*rows, ("other", "c00001", "2026-01", "c", 1)],
+        )
+        found = connection.execute("SELECT snapshot_key, month, rule FROM newest_quarantine ORDER BY month, rule")
+        assert found.fetchall() == [("other", "2026-01", "c"), ("new", "2026-02", "a"), ("new", "2026-02", "b")]
