@@ -62,13 +62,17 @@ with DAG(
     evaluate = StageOperator(stage="evaluate", takes=["snapshot", "select"], pool="gpu")
     benchmark = StageOperator(stage="benchmark", takes=["select"], pool="gpu")
     before = ["snapshot", "validate", "profile", "drift", "select", "evaluate", "benchmark"]
-    decide = StageOperator(stage="decide", takes=before, values=bootstrap, trigger_rule=TriggerRule.NONE_FAILED)
+    # Both may compare anew, with a champion that came meanwhile; the wait for a person between them holds no GPU.
+    decide = StageOperator(
+        stage="decide", takes=before, values=bootstrap, trigger_rule=TriggerRule.NONE_FAILED, pool="gpu"
+    )
     ask = AskOperator(takes=["decide", "evaluate", "select"])
     approve = ApproveOperator()
     settles = [*before, "decide"]
     promote = AnsweredOperator(
-        stage="promote", takes=settles, option=APPROVE, by="approved_by", trigger_rule=TriggerRule.NONE_FAILED
-    )
+        stage="promote", takes=settles, option=APPROVE, by="approved_by", trigger_rule=TriggerRule.NONE_FAILED,
+        pool="gpu",
+    )  # fmt: skip
     decline = AnsweredOperator(stage="decline", takes=settles, option=REJECT, by="answered_by", values=hours)
     notify = StageOperator(
         stage="notify", takes=["decide", "evaluate", "select", "promote", "decline"], watch_failures=True,

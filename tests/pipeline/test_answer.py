@@ -91,8 +91,9 @@ def test_the_branch_stands_between_the_verdict_and_what_it_does(dag: Any) -> Non
 
 def test_what_a_model_works_in_is_one_at_a_time_whatever_waits(dag: Any) -> None:
     assert {task.task_id for task in dag.tasks if task.pool == "gpu"} == {
-        "preflight", "train", "select", "evaluate", "benchmark",
+        "preflight", "train", "select", "evaluate", "benchmark", "decide", "promote",
     }  # fmt: skip
+    assert {dag.get_task(name).pool for name in ("ask", "approve", "decline")} == {"default_pool"}  # a wait holds none
     assert dag.max_active_runs == 16
 
 
