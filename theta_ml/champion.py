@@ -1,6 +1,10 @@
 """The model in production, as a stage sees it: named before the stage's key is taken, so that key and work agree."""
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from theta_ml.stage import StageFailed
+from theta_ml.store import ArtifactMissing, Store
 
 
 @dataclass(frozen=True)
@@ -14,3 +18,10 @@ class Champion:
     """Content key of its training."""
     uri: str
     """Its training artifact (`theta_ml.training`), with `model/` in Hugging Face's form and the tokenizer beside it."""
+
+    def model(self, store: Store) -> Path:
+        """The model's folder. Raises StageFailed where the artifact is gone."""
+        try:
+            return store.open(self.uri).path / "model"
+        except ArtifactMissing as error:
+            raise StageFailed(f"the model of champion version {self.version} is gone: {error}") from error

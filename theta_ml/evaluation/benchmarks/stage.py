@@ -27,8 +27,7 @@ from theta_ml.evaluation.benchmarks.sandbox import why_no_sandbox
 from theta_ml.evaluation.benchmarks.tasks import BENCHMARKS
 from theta_ml.events import Events
 from theta_ml.settings import Settings
-from theta_ml.stage import Inputs, Stage, StageFailed, StageSkipped, Work
-from theta_ml.store import ArtifactMissing, Store
+from theta_ml.stage import Inputs, Stage, StageSkipped, Work
 
 if TYPE_CHECKING:
     from theta_ml.evaluation.benchmarks.asking import Answers
@@ -88,7 +87,7 @@ def code_is_not_run(only: str, folder: Path, settings: Settings) -> str:
 def benchmark(spec: BenchmarkSpec, inputs: Inputs, work: Work) -> BenchmarkReport:
     models = {"candidate": inputs.path("train") / "model"}
     if spec.champion:
-        models["champion"] = _champion_model(spec.champion, work.store)
+        models["champion"] = spec.champion.model(work.store)
     return examine(spec, models, work.events, work.path / SCORES)
 
 
@@ -126,13 +125,6 @@ def _write_scores(path: Path, exams: list[Exam], ours: "dict[str, Answers]", the
 
 def _number(score: float | None) -> float | None:
     return None if score is None or math.isnan(score) else score
-
-
-def _champion_model(champion: Champion, store: Store) -> Path:
-    try:
-        return store.open(champion.uri).path / "model"
-    except ArtifactMissing as error:
-        raise StageFailed(f"the model of champion version {champion.version} is gone: {error}") from error
 
 
 STAGE = Stage(name="benchmark", version=1, spec=BenchmarkSpec, function=benchmark, resolve=resolve)
