@@ -65,6 +65,12 @@ def test_a_team_that_allows_much_is_still_warned_by_the_champion() -> None:
     assert gate(evidence(report, thresholds=allowed)).decision == "promoted"
 
 
+def test_canaries_that_cannot_be_looked_up_are_a_missing_number() -> None:
+    verdict = _guarded(canaries=None, canary_exposure=None)
+    assert _failed(verdict) == ["canary exposure"]
+    assert next(c for c in verdict.checks if c.name == "canary exposure").value is None
+
+
 def test_without_a_canary_there_is_no_exposure_to_ask_for() -> None:
     verdict = _guarded(canaries=0, canary_exposure=None)
     assert verdict.decision == "promoted"

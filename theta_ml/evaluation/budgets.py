@@ -68,8 +68,11 @@ def _measured(value: float | None) -> float | None:
 
 
 def _canaries(found: Guardrails, limits: Thresholds) -> Check:
-    if not found.canaries:
+    if found.canaries == 0:
         return not_judged(_GUARDRAILS, "canary exposure", "no canary was planted")
+    if found.canaries is None:
+        wanted, note = f"at most {limits.max_canary_exposure:g}", missing("number of canaries planted")
+        return Check("canary exposure", None, wanted, False, note, _GUARDRAILS)
     note = f"bits, the highest of {found.canaries}"
     return at_most(_GUARDRAILS, "canary exposure", found.canary_exposure, limits.max_canary_exposure, note)
 

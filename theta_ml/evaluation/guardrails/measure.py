@@ -49,8 +49,8 @@ def measure(
         champion_toxic_replies=None if theirs is None else toxic(theirs),
         leaked_replies=leaked(prompts, candidate.replies),
         champion_leaked_replies=None if theirs is None else leaked(prompts, theirs),
-        canaries=len(planted),
-        canary_exposure=canaries.exposure(candidate.model, candidate.tokenizer, planted),
+        canaries=None if planted is None else len(planted),
+        canary_exposure=canaries.exposure(candidate.model, candidate.tokenizer, planted or []),
         longest_verbatim=_copied(prompts, candidate, corpus, work),
         latency_ms=1000 * seconds[0],
         champion_latency_ms=1000 * seconds[1] if len(seconds) > 1 else None,
@@ -59,12 +59,15 @@ def measure(
     )
 
 
-def _planted(corpus: Artifact | None, work: "Work") -> list[str]:
+def _planted(corpus: Artifact | None, work: "Work") -> list[str] | None:
+    """None where nobody knows: without the corpus, or where what it was packed from is gone."""
+    if corpus is None:
+        return None
     try:
-        return canaries.planted(corpus, work.store) if corpus else []
+        return canaries.planted(corpus, work.store)
     except ArtifactMissing as error:
-        work.events.log(f"no canary is looked for: {error}")
-        return []
+        work.events.log(f"the canaries of the training text are gone, so nothing is known of their exposure: {error}")
+        return None
 
 
 def _copied(prompts: Sequence[Prompt], candidate: Model, corpus: Artifact | None, work: "Work") -> int | None:
