@@ -40,6 +40,7 @@ GOOD = EvaluationReport(
     smoke_passed=True,
     finite=True,
     p_value=0.0001,
+    resamples=10_000,
     champion_perplexity=53.0,
     token_accuracy=0.41,
     champion_token_accuracy=0.37,
@@ -53,8 +54,10 @@ GOOD = EvaluationReport(
 )
 
 
-def slice_(value: str, p_value: float | None, conversations: int = 40, difference: float = 0.2) -> Slice:
-    return Slice("topic", value, conversations, 2.5, 2.3, difference, p_value, 0.05)
+def slice_(
+    value: str, p_value: float | None, conversations: int = 40, difference: float = 0.2, tolerance: float = 0.05
+) -> Slice:
+    return Slice("topic", value, conversations, 2.5, 2.3, difference, p_value, tolerance)
 
 
 def evidence(report: EvaluationReport | None = GOOD, **changes: Any) -> Evidence:
@@ -84,6 +87,7 @@ def alone(report: EvaluationReport = GOOD) -> EvaluationReport:
     )  # fmt: skip
     return replace(
         report, champion_version=None, champion_month=None, champion_bpb=None, difference=None, interval_low=None,
-        interval_high=None, p_value=None, champion_perplexity=None, champion_token_accuracy=None, guardrails=guardrails,
+        interval_high=None, p_value=None, resamples=0, champion_perplexity=None, champion_token_accuracy=None,
+        guardrails=guardrails,
         golden=[replace(item, champion_passed=None) for item in report.golden],
     )  # fmt: skip

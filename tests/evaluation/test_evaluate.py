@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import polars as pl
@@ -13,9 +14,10 @@ from tests.evaluation.models import TEXTS, corpus, frozen, model, row, said, sna
 from tests.registry.pipeline import Pipeline
 from theta_ml.champion import Champion
 from theta_ml.corpus.tokenizer import ChatTokenizer, train_tokenizer
+from theta_ml.corpus.unit import STAGE as UNIT
 from theta_ml.evaluation import golden
-from theta_ml.evaluation.evaluate import SCORES, STAGE, EvaluateSpec, name_of
-from theta_ml.evaluation.guardrails.canaries import PROMPT, phrases
+from theta_ml.evaluation.evaluate import SCORES, STAGE, EvaluateSpec
+from theta_ml.evaluation.guardrails.canaries import DATASET, PROMPT, phrases
 from theta_ml.settings import Settings
 from theta_ml.stage import Result, StageFailed, run_stage
 
@@ -33,7 +35,7 @@ def pipeline(tmp_path: Path) -> Pipeline:
 
 def _evaluate(pipeline: Pipeline, uris: list[str], champion: str | None) -> dict[str, Any]:
     named = Champion(4, "2026-01", "key", champion) if champion else None
-    spec = EvaluateSpec("2026-02", named, resamples=1000)
+    spec = EvaluateSpec("2026-02", named)
     result = run_stage(STAGE, spec, uris, "run", pipeline.settings, pipeline.events)
     value: dict[str, Any] = pipeline.store.open(result.uri).document["value"]
     return value
@@ -102,13 +104,14 @@ def test_what_cannot_be_compared_says_so(pipeline: Pipeline, tokenizer: ChatToke
 def test_the_scores_of_each_conversation_are_kept(pipeline: Pipeline, tokenizer: ChatTokenizer) -> None:
     frozen_at = snapshot(pipeline, {"2026-01": 3, "2026-02": 4})
     candidate, champion = model(pipeline, tokenizer, 1), model(pipeline, tokenizer, 2)
-    spec = EvaluateSpec("2026-02", Champion(4, "2026-01", "key", champion), resamples=1000)
+    spec = EvaluateSpec("2026-02", Champion(4, "2026-01", "key", champion))
     result = run_stage(STAGE, spec, [frozen_at, candidate], "run", pipeline.settings, pipeline.events)
     artifact = pipeline.store.open(result.uri)
     scores, report = pl.read_parquet(artifact.path / SCORES), artifact.document["value"]
     ids = [f"2026-01/{n}" for n in range(3)] + [f"2026-02/{n}" for n in range(4)]
-    assert sorted(scores["conversation"]) == sorted(map(name_of, ids))
-    assert not any(name.encode() in (artifact.path / SCORES).read_bytes() for name in ids)
+    slices = {"source", "topic", "language", "length", "style", "month"}
+    numbers = {f"{who}_{name}" for who in ("candidate", "champion") for name in ("nats", "tokens", "correct")}
+    assert len(scores) == len(ids) and set(scores.columns) == {*slices, "bytes", *numbers}, "and nothing of which it is"
     assert scores["source"].to_list().count("irc") == 4 and set(scores["style"]) == {"terse"}
     totals = scores.sum()
     for who in ("candidate", "champion"):
@@ -160,6 +163,36 @@ def test_without_its_corpus_nobody_knows_what_a_model_copies(pipeline: Pipeline,
     assert (report["longest_verbatim"], report["canaries"], report["canary_exposure"]) == (0, 0, None)
 
 
+def test_canaries_that_cannot_be_looked_up_are_a_missing_number(pipeline: Pipeline, tokenizer: ChatTokenizer) -> None:
+    uris = [snapshot(pipeline, {"2026-02": 3}), model(pipeline, tokenizer, 1)]
+    assert _evaluate(pipeline, uris, None)["guardrails"]["canaries"] is None
+    trained = corpus(pipeline, tokenizer, [said("hello", TEXTS[1])], canaries=True)
+    planted = next(unit for unit in pipeline.store.open(trained).document["value"]["units"] if unit["name"] == DATASET)
+    rmtree(pipeline.store.open(pipeline.store.uri(UNIT, planted["key"])).path)
+    report = _evaluate(pipeline, [*uris, trained], None)["guardrails"]
+    assert (report["canaries"], report["canary_exposure"]) == (None, None)
+
+
+def test_only_the_limits_of_slices_make_another_evaluation(
+    pipeline: Pipeline, tokenizer: ChatTokenizer, tmp_path: Path
+) -> None:
+    uris = [snapshot(pipeline, {"2026-02": 3}), model(pipeline, tokenizer, 1)]
+
+    def again(limits: str) -> Result:
+        (tmp_path / "gate.yaml").write_text(limits)
+        settings = pipeline.settings.model_copy(update={"gate": tmp_path / "gate.yaml"})
+        return run_stage(STAGE, EvaluateSpec("2026-02"), uris, "run", settings, pipeline.events)
+
+    first = again("slice_tolerance: 0.05")
+    assert again("{max_latency_ms: 700, min_effect: 0.02, slice_alpha: 0.01}").key == first.key
+    assert again("slice_tolerance: 0.04").key != first.key
+
+
+def test_resamples_too_few_for_the_correction_are_refused() -> None:
+    with pytest.raises(ValueError, match="corrected for all slices"):
+        EvaluateSpec("2026-02", resamples=9_999)
+
+
 def test_an_edited_golden_set_and_another_champion_are_other_evaluations(
     pipeline: Pipeline, tokenizer: ChatTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +200,7 @@ def test_an_edited_golden_set_and_another_champion_are_other_evaluations(
     champion = Champion(4, "2026-01", "key", model(pipeline, tokenizer, 2))
 
     def again(champion: Champion) -> Result:
-        spec = EvaluateSpec("2026-02", champion, resamples=1000)
+        spec = EvaluateSpec("2026-02", champion)
         return run_stage(STAGE, spec, uris, "run", pipeline.settings, pipeline.events)
 
     first = again(champion)

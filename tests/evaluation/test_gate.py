@@ -55,6 +55,21 @@ def test_percents_of_next_to_nothing_are_not_enough() -> None:
     assert gate(evidence(replace(nearly, candidate_bpb=0.01, interval_high=-0.011))).decision == "promoted"
 
 
+@pytest.mark.parametrize("champion", [0.2, 0.6, 1.0, 1.6])
+def test_of_a_real_model_the_share_alone_is_asked(champion: float) -> None:
+    """1 % better within ± 0.3 %: less than what is asked where both know the text by heart."""
+    changes: dict[str, Any] = {
+        "champion_bpb": champion,
+        "candidate_bpb": 0.99 * champion,
+        "difference": -0.01 * champion,
+    }
+    report = replace(GOOD, **changes, interval_low=-0.013 * champion, interval_high=-0.007 * champion)
+    verdict = gate(evidence(report))
+    assert verdict.decision == "promoted"
+    assert "at least 0.6 % better was asked" in verdict.sentence
+    assert gate(evidence(replace(report, interval_high=-0.005 * champion))).decision == "rejected"
+
+
 @pytest.mark.parametrize(
     ("changes", "names"),
     [
@@ -133,7 +148,36 @@ def test_many_slices_are_corrected_for_their_number() -> None:
 
 
 def test_a_slice_without_its_p_value_fails() -> None:
-    assert _failed(gate(evidence(replace(GOOD, slices=[slice_("travel", None)])))) == ["slices"]
+    report = replace(GOOD, interval_high=None, slices=[slice_("travel", None)])
+    verdict = gate(evidence(report))
+    assert "slices" in _failed(verdict)
+    assert "1 slices have no p-value" in next(check.note for check in verdict.checks if check.name == "slices")
+
+
+@pytest.mark.parametrize(
+    ("slices", "limits", "said"),
+    [
+        ([slice_("travel", 0.9, tolerance=0.1)], {}, "(0.1 bits per byte tolerated, not 0.05)"),
+        ([slice_("a", 0.9, tolerance=0.02), slice_("b", 0.9)], {}, "(0.02 bits per byte tolerated, not 0.05)"),
+        ([slice_("tiny", None, 5, tolerance=0.1), slice_("b", 0.9)], {}, "(0.1 bits per byte tolerated, not 0.05)"),
+        ([slice_("travel", None, 19)], {"slice_conversations": 10}, "19 conversations not judged, from 10 on"),
+    ],
+)
+def test_slices_judged_by_other_limits_are_no_evidence(slices: list[Any], limits: dict[str, Any], said: str) -> None:
+    verdict = gate(evidence(replace(GOOD, slices=slices), thresholds=Thresholds(**limits)))
+    assert _failed(verdict) == ["slices"]
+    note = next(check.note for check in verdict.checks if check.name == "slices")
+    assert note.startswith("judged by other limits (") and said in note and note.endswith("clear `evaluate`")
+
+
+def test_p_values_that_could_never_refuse_are_no_evidence() -> None:
+    """Of 1,000 resamples none is below 0.001: of 51 slices none is below 0.05 once corrected."""
+    slices = [slice_(f"t{number}", 1 / 1001) for number in range(51)]
+    verdict = gate(evidence(replace(GOOD, slices=slices, resamples=1000)))
+    assert _failed(verdict) == ["slices"] and "no p-value of 1000 resamples" in verdict.sentence
+    assert "worse: " in gate(evidence(replace(GOOD, slices=slices[:50], resamples=1000))).sentence
+    strict = Thresholds(slice_alpha=0.0001)
+    assert _failed(gate(evidence(replace(GOOD, slices=[slice_("travel", 0.9)]), thresholds=strict))) == ["slices"]
 
 
 def test_data_older_than_the_champions_is_recorded_never_promoted() -> None:

@@ -82,7 +82,7 @@ def test_with_everything_there_both_are_a_yes() -> None:
 def test_a_number_that_is_none_is_never_promoted(data: st.DataObject) -> None:
     whole = data.draw(st.sampled_from([WHOLE, ALONE]))
     counts = {"conversations", "replies", "canaries", "pairs", "items", "shots", "words", "reference_words", "cut"}
-    counts |= {"shots_shown", "chance", "tolerance", "chrf"}  # of which there is always one
+    counts |= {"shots_shown", "chance", "tolerance", "chrf", "resamples"}  # of which there is always one
     places = [path for path in _places(whole, floats=False) if path[-1] not in counts]
     for path in data.draw(st.lists(st.sampled_from(places), min_size=1, max_size=3)):
         whole = _with(whole, path, None)

@@ -1,12 +1,14 @@
 from dataclasses import fields
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
-from theta_ml.evaluation.thresholds import Thresholds, read_thresholds
+from theta_ml.evaluation import evaluate
+from theta_ml.evaluation.evaluate import EvaluateSpec
+from theta_ml.evaluation.thresholds import SliceLimits, Thresholds, read_thresholds
+from theta_ml.registry import decide
 from theta_ml.settings import Settings, SettingsError
 from theta_ml.stage import Inputs
 
@@ -62,12 +64,14 @@ def test_a_limit_that_is_no_number_is_refused_wherever_it_comes_from() -> None:
                 Thresholds(**limits)
 
 
-@pytest.mark.parametrize("stage", ["evaluate", "decide"])
-def test_a_teams_limits_stand_in_the_spec_and_so_in_the_key(tmp_path: Path, stage: str, database_url: str) -> None:
-    (tmp_path / "gate.yaml").write_text("min_effect: 0.02")
+def test_a_teams_limits_stand_in_the_specs_and_so_in_the_keys(tmp_path: Path, database_url: str) -> None:
+    (tmp_path / "gate.yaml").write_text("{min_effect: 0.02, slice_tolerance: 0.04}")
     settings = Settings(gate=tmp_path / "gate.yaml", database_url=SecretStr(database_url))
-    module = import_module({"evaluate": "theta_ml.evaluation.evaluate", "decide": "theta_ml.registry.decide"}[stage])
-    spec = module.resolve(module.STAGE.spec("2026-02"), Inputs(), settings, "run")
-    assert spec.thresholds == Thresholds(min_effect=0.02)
-    own = module.STAGE.spec("2026-02", thresholds=Thresholds(min_effect=0.03))
-    assert module.resolve(own, Inputs(), settings, "run").thresholds.min_effect == 0.03
+    spec = decide.resolve(decide.STAGE.spec("2026-02"), Inputs(), settings, "run")
+    assert spec.thresholds == Thresholds(min_effect=0.02, slice_tolerance=0.04)
+    own = decide.STAGE.spec("2026-02", thresholds=Thresholds(min_effect=0.03))
+    assert decide.resolve(own, Inputs(), settings, "run").thresholds.min_effect == 0.03
+    scored = evaluate.resolve(EvaluateSpec("2026-02"), Inputs(), settings, "run")
+    assert scored.slices == SliceLimits(20, 0.04)
+    given = EvaluateSpec("2026-02", slices=SliceLimits(30))
+    assert evaluate.resolve(given, Inputs(), settings, "run").slices == SliceLimits(30)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +18,13 @@ from theta_ml.evaluation.bootstrap import (
     resampled_differences,
 )
 from theta_ml.evaluation.conversations import HeldOut
-from theta_ml.evaluation.thresholds import Thresholds
+from theta_ml.evaluation.thresholds import SliceLimits
 
 if TYPE_CHECKING:
     from theta_ml.model.scoring import Score
 
 SLICES = ("source", "topic", "language", "length", "style", "month")
+"""Properties of a conversation whose values are compared each on its own."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Slice:
     champion_bpb: float | None
     difference: float | None
     p_value: float | None
-    """Chance that a candidate not worse by more than `tolerance` looks this bad; None where too few to judge."""
+    """Chance that a candidate not worse by more than `tolerance` looks this bad; None where the slice is not judged."""
     tolerance: float
 
 
@@ -95,16 +97,17 @@ class Comparison:
         return self.champion is not None and self.candidate.finite and self.champion.finite
 
     def interval(self) -> Interval | None:
-        return interval(self._differences(np.arange(len(self.candidate.nats)))) if self.comparable else None
+        return interval(self._whole) if self.comparable else None
 
-    def p_value(self, limits: Thresholds) -> float | None:
-        """Chance that a candidate not better by the smallest effect looks this good."""
-        theirs = self.champion.bits_per_byte() if self.champion else None
-        if not self.comparable or theirs is None:
-            return None
-        return p_better(self._differences(np.arange(len(self.candidate.nats))), limits.effect(theirs))
+    def p_value(self) -> float | None:
+        """Chance that a candidate no better than the champion looks this good."""
+        return p_better(self._whole, 0.0) if self.comparable else None
 
-    def slices(self, conversations: Sequence[HeldOut], limits: Thresholds) -> list[Slice]:
+    @cached_property
+    def _whole(self) -> Vector:
+        return self._differences(np.arange(len(self.candidate.nats)))
+
+    def slices(self, conversations: Sequence[HeldOut], limits: SliceLimits) -> list[Slice]:
         """Every value of every property; largest first within a property."""
         found = []
         for name in SLICES:
@@ -114,13 +117,13 @@ class Comparison:
                 found.append(self._slice(name, str(value), np.flatnonzero(values == value), limits))
         return found
 
-    def _slice(self, name: str, value: str, where: np.ndarray, limits: Thresholds) -> Slice:
+    def _slice(self, name: str, value: str, where: np.ndarray, limits: SliceLimits) -> Slice:
         ours = self.candidate.bits_per_byte(where)
         theirs = self.champion.bits_per_byte(where) if self.champion else None
         difference = None if ours is None or theirs is None else ours - theirs
-        judged = self.comparable and len(where) >= limits.slice_conversations
-        p_value = p_worse(self._differences(where), limits.slice_tolerance) if judged else None
-        return Slice(name, value, len(where), ours, theirs, difference, p_value, limits.slice_tolerance)
+        judged = self.comparable and len(where) >= limits.conversations
+        p_value = p_worse(self._differences(where), limits.tolerance) if judged else None
+        return Slice(name, value, len(where), ours, theirs, difference, p_value, limits.tolerance)
 
     def _differences(self, where: np.ndarray) -> Vector:
         assert self.champion is not None

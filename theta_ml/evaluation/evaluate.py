@@ -1,6 +1,5 @@
 """Stage `evaluate`: champion and candidate measured in one process, on the same frozen test conversations."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,23 +7,25 @@ from typing import TYPE_CHECKING
 
 from theta_ml.champion import Champion
 from theta_ml.evaluation import golden
-from theta_ml.evaluation.comparison import Comparison, Scores
+from theta_ml.evaluation.comparison import SLICES, Comparison, Scores
 from theta_ml.evaluation.conversations import HeldOut, draw, drawn
-from theta_ml.evaluation.report import EvaluationReport
+from theta_ml.evaluation.report import EvaluationReport, Preference
 from theta_ml.evaluation.smoke import PROMPTS, Reply, judge
-from theta_ml.evaluation.thresholds import Thresholds, resolved
+from theta_ml.evaluation.thresholds import SliceLimits, read_thresholds
 from theta_ml.privacy import redaction
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, Stage, StageFailed, Work
-from theta_ml.store import ArtifactMissing, Store
 
 if TYPE_CHECKING:
     from theta_ml.evaluation.guardrails import Model
     from theta_ml.evaluation.replies import Prompt
 
 SCORES = "scores.parquet"
-"""Of the artifact: a conversation's slices, bytes, and nats, tokens and correct tokens of both models; under a digest
-of its id (`name_of`), for the id itself would outlive the conversation's erasure here."""
+"""Of the artifact: a conversation's slices, bytes, and nats, tokens and correct tokens of both models, in the order in
+which conversations were drawn. Nothing tells which conversation it is: that would outlive its erasure here."""
+FEWEST_RESAMPLES = 10_000
+"""No p-value is below 1 / (resamples + 1): with so many, the correction for 500 slices still leaves one below 0.05, and
+1,000 conversations make 300 slices of 20 at most."""
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,21 @@ class EvaluateSpec:
     """Month of the run."""
     champion: Champion | None = None
     """Model in production; filled in from the registry."""
-    max_conversations: int = 400
-    """Test conversations scored at most, half of them of this month; 400 of 200 bytes take a tiny model about 5 s."""
+    max_conversations: int = 1000
+    """Test conversations scored at most, half of them of this month: on so many `theta bench decisions` measures how
+    often the gate is right. 1,000 of 200 bytes take a tiny model about 13 s."""
     replies: int = 40
     """Of those conversations, so many are answered by both models, half of them of this month."""
     reply_tokens: int = 64
     """Length of an answer at most: what counts as memorised is 50 tokens long (Carlini et al. 2022)."""
     pairs: int = 400
     """Pairs of a liked and a disliked reply that are compared at most."""
-    resamples: int = 10_000
-    """Of the bootstrap."""
+    resamples: int = FEWEST_RESAMPLES
+    """Of the bootstrap, at least."""
     seed: int = 20260101
     """Of the draw, the bootstrap and the smoke generation."""
-    thresholds: Thresholds = field(default_factory=Thresholds)
-    """The slices' size and tolerance are taken from here."""
+    slices: SliceLimits = field(default_factory=SliceLimits)
+    """Which slices are judged, and by what; filled in from the gate's thresholds."""
     golden: str = ""
     """Digest of expectations/golden.yaml; filled in, so that an edit asks anew."""
 
@@ -60,20 +62,23 @@ class EvaluateSpec:
                 f"replies is {self.replies}, reply_tokens {self.reply_tokens}; a candidate must answer at least one "
                 "prompt, in 8 tokens or more"
             )
-        if self.resamples < 1000:
-            raise ValueError(f"resamples is {self.resamples}; fewer than 1,000 blur a 95 % interval's ends")
+        if self.resamples < FEWEST_RESAMPLES:
+            raise ValueError(
+                f"resamples is {self.resamples}; of fewer than {FEWEST_RESAMPLES:,} no p-value can be low enough once "
+                "it is corrected for all slices"
+            )
 
 
 def resolve(spec: EvaluateSpec, inputs: Inputs, settings: Settings, run_id: str) -> EvaluateSpec:
     """Fills in what engineers own."""
-    items = golden.load(golden.PATH)
-    return replace(spec, golden=golden.digest(items), thresholds=resolved(spec.thresholds, settings))
+    limits = read_thresholds(settings).slices if spec.slices == SliceLimits() else spec.slices
+    return replace(spec, golden=golden.digest(golden.load(golden.PATH)), slices=limits)
 
 
 def evaluate(spec: EvaluateSpec, inputs: Inputs, work: Work) -> EvaluationReport:
     conversations = _conversations(spec, inputs.path("snapshot"))
     candidate = _open(inputs.path("train") / "model")
-    champion = _open(_champion_model(spec.champion, work.store)) if spec.champion else None
+    champion = _open(spec.champion.model(work.store)) if spec.champion else None
     work.events.log(
         f"scoring {len(conversations)} test conversations of {len({c.month for c in conversations})} months"
     )
@@ -107,7 +112,7 @@ def scored(spec: EvaluateSpec, conversations: Sequence[HeldOut], comparison: Com
     candidate, champion = comparison.candidate, comparison.champion
     ours, theirs = candidate.bits_per_byte(), champion.bits_per_byte() if champion else None
     interval = comparison.interval()
-    slices = comparison.slices(conversations, spec.thresholds)
+    slices = comparison.slices(conversations, spec.slices)
     return EvaluationReport(
         month=spec.month,
         champion_version=spec.champion.version if spec.champion else None,
@@ -118,7 +123,8 @@ def scored(spec: EvaluateSpec, conversations: Sequence[HeldOut], comparison: Com
         difference=None if ours is None or theirs is None else ours - theirs,
         interval_low=interval.low if interval else None,
         interval_high=interval.high if interval else None,
-        p_value=comparison.p_value(spec.thresholds),
+        p_value=comparison.p_value(),
+        resamples=spec.resamples if interval else 0,
         perplexity=candidate.perplexity(),
         champion_perplexity=champion.perplexity() if champion else None,
         token_accuracy=candidate.token_accuracy(),
@@ -142,30 +148,38 @@ def _spoken(
 ) -> EvaluationReport:
     """The report with what the models say: a candidate that can speak, and a champion, if there is one that can."""
     from theta_ml.evaluation.guardrails import measure
-    from theta_ml.evaluation.preference import preference, rated_pairs
-    from theta_ml.evaluation.replies import Prompt, generation, prompts
+    from theta_ml.evaluation.replies import generation
 
     items = golden.load(golden.PATH)
-    asked = prompts(draw(conversations, spec.month, spec.replies, spec.seed))
-    every = [*asked, *(Prompt([{"role": m.role, "content": m.content} for m in item.messages]) for item in items)]
+    every = _prompts(spec, conversations, items)
     candidate = _answered(candidate, every, spec, work)
     champion = _answered(champion, every, spec, work) if champion else None
     ours, theirs = candidate.replies or [], champion.replies if champion else None
-    smoke = _smoke(candidate, spec.seed)
-    pairs = rated_pairs(inputs.path("snapshot"), spec.pairs)
+    smoke, first = _smoke(candidate, spec.seed), len(every) - len(items)
     return replace(
         report,
         smoke=smoke,
         smoke_passed=all(reply.passed for reply in smoke),
         generation=generation(every, ours, theirs),
-        preference=preference(
-            pairs,
-            (candidate.model, candidate.tokenizer),
-            (champion.model, champion.tokenizer) if champion else None,
-        ),
-        golden=golden.judge(items, ours[len(asked) :], theirs[len(asked) :] if theirs else None),
+        preference=_preference(inputs.path("snapshot"), spec.pairs, candidate, champion),
+        golden=golden.judge(items, ours[first:], theirs[first:] if theirs else None),
         guardrails=measure(every, candidate, champion, inputs.get("prepare"), work),
     )
+
+
+def _prompts(spec: EvaluateSpec, conversations: Sequence[HeldOut], items: Sequence[golden.Item]) -> "list[Prompt]":
+    """Those of test conversations, then the golden set's."""
+    from theta_ml.evaluation.replies import Prompt, prompts
+
+    asked = prompts(draw(conversations, spec.month, spec.replies, spec.seed))
+    return [*asked, *(Prompt([{"role": m.role, "content": m.content} for m in item.messages]) for item in items)]
+
+
+def _preference(snapshot: Path, most: int, candidate: "Model", champion: "Model | None") -> "Preference | None":
+    from theta_ml.evaluation.preference import preference, rated_pairs
+
+    theirs = (champion.model, champion.tokenizer) if champion else None
+    return preference(rated_pairs(snapshot, most), (candidate.model, candidate.tokenizer), theirs)
 
 
 def _open(folder: Path) -> "Model":
@@ -195,18 +209,10 @@ def _smoke(model: "Model", seed: int) -> list[Reply]:
     return replies
 
 
-def name_of(conversation_id: str) -> str:
-    """What scores know a conversation by: the same in every evaluation."""
-    return hashlib.blake2b(conversation_id.encode(), digest_size=16).hexdigest()
-
-
 def _write_scores(conversations: Sequence[HeldOut], comparison: Comparison, path: Path) -> None:
     """One row a conversation, in the order they were drawn; the champion's columns are null where there is none."""
     import polars as pl
 
-    from theta_ml.evaluation.comparison import SLICES
-
-    ids = {"conversation": [name_of(conversation.conversation_id) for conversation in conversations]}
     slices = {name: [conversation.slice(name) for conversation in conversations] for name in SLICES}
     none = [None] * len(conversations)
     numbers = {"bytes": pl.Series(comparison.candidate.byte_counts, dtype=pl.Float64)}
@@ -214,7 +220,7 @@ def _write_scores(conversations: Sequence[HeldOut], comparison: Comparison, path
         for name in ("nats", "tokens", "correct"):
             values = none if scores is None else getattr(scores, name)
             numbers[f"{who}_{name}"] = pl.Series(values, dtype=pl.Float64)
-    pl.DataFrame({**ids, **slices, **numbers}).write_parquet(path)
+    pl.DataFrame({**slices, **numbers}).write_parquet(path)
 
 
 def _conversations(spec: EvaluateSpec, snapshot: Path) -> list[HeldOut]:
@@ -226,11 +232,4 @@ def _conversations(spec: EvaluateSpec, snapshot: Path) -> list[HeldOut]:
     return chosen
 
 
-def _champion_model(champion: Champion, store: Store) -> Path:
-    try:
-        return store.open(champion.uri).path / "model"
-    except ArtifactMissing as error:
-        raise StageFailed(f"the model of champion version {champion.version} is gone: {error}") from error
-
-
-STAGE = Stage("evaluate", 200 + redaction.VERSION, EvaluateSpec, evaluate, resolve)
+STAGE = Stage("evaluate", 300 + redaction.VERSION, EvaluateSpec, evaluate, resolve)

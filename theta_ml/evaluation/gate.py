@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from theta_ml.evaluation.budgets import benchmark_checks, golden_checks, guardrail_checks
+from theta_ml.evaluation.comparison import Slice
 from theta_ml.evaluation.holm import holm
 from theta_ml.evaluation.report import EvaluationReport
 from theta_ml.evaluation.selection import Selection
@@ -213,7 +214,7 @@ def _difference(report: EvaluationReport | None, limits: Thresholds) -> list[Che
     note = f"95 % interval of candidate − champion, bits per byte; {share} better was asked"
     return [
         shown("relative", "difference in %", _percent(report.difference, theirs), _span(low, high, theirs)),
-        shown("relative", "p-value", report.p_value, "shown: how easily chance explains so much, were less true"),
+        shown("relative", "p-value", report.p_value, "shown: how easily chance explains so much, were it no better"),
         number("relative", name, high if whole else None, f"below {-asked:.4g}", lambda found: found < -asked, note),
     ]
 
@@ -240,23 +241,39 @@ def _preference(report: EvaluationReport | None) -> Check:
 
 def _slices(evidence: Evidence) -> list[Check]:
     """Point 4: no slice with enough data worse by more than the tolerance."""
-    report, alpha = evidence.evaluation, evidence.thresholds.slice_alpha
+    report, limits = evidence.evaluation, evidence.thresholds
     if evidence.champion_version is None or report is None:
         return []  # point 3 has already refused whatever lacks its numbers
-    judged = [s for s in report.slices if s.conversations >= evidence.thresholds.slice_conversations]
-    found = [(s, s.p_value) for s in judged if s.p_value is not None and known(s.p_value)]
-    adjusted = holm([p for _, p in found])
+    judged = [s for s in report.slices if s.conversations >= limits.slice_conversations]
+    wanted = f"no corrected p below {limits.slice_alpha:g}"
+    if fault := _unusable(report, judged, limits):
+        return [Check("slices", "unusable", wanted, False, fault, "slices")]
+    adjusted = holm([s.p_value for s in judged if s.p_value is not None])
     worse = [
         f"{s.name} {s.value} ({s.difference:+.2f}, p {p:.2g})"
-        for (s, _), p in zip(found, adjusted, strict=True)
-        if p < alpha and s.difference is not None
+        for s, p in zip(judged, adjusted, strict=True)
+        if p < limits.slice_alpha and s.difference is not None
     ]
-    lost = len(judged) - len(found)
-    note = f"worse: {', '.join(worse)}" if worse else f"{len(found)} slices judged, Holm's correction"
-    note = f"{lost} slices have no p-value" if lost else note
+    note = f"worse: {', '.join(worse)}" if worse else f"{len(judged)} slices judged, Holm's correction"
     lowest = min(adjusted, default=1.0)
-    passed = not lost and lowest >= alpha
-    return [Check("slices", None if lost else lowest, f"no corrected p below {alpha:g}", passed, note, "slices")]
+    return [Check("slices", lowest, wanted, lowest >= limits.slice_alpha, note, "slices")]
+
+
+def _unusable(report: EvaluationReport, judged: list[Slice], limits: Thresholds) -> str:
+    """Why the slices' p-values say nothing of these limits; empty where they do."""
+    if others := sorted({s.tolerance for s in report.slices if s.tolerance != limits.slice_tolerance}):
+        tolerated = ", ".join(f"{each:g}" for each in others)
+        asked = f"{tolerated} bits per byte tolerated, not {limits.slice_tolerance:g}"
+        return f"judged by other limits ({asked}); clear `evaluate`"
+    lost = [s.conversations for s in judged if not known(s.p_value)]
+    if lost and known(report.interval_high):  # so p-values could be had
+        asked = f"slices of {min(lost)} conversations not judged, from {limits.slice_conversations} on they are"
+        return f"judged by other limits ({asked}); clear `evaluate`"
+    if lost:
+        return f"slices without a p-value: {len(lost)}"
+    if judged and len(judged) >= limits.slice_alpha * (report.resamples + 1):
+        return f"of {len(judged)} slices no p-value of {report.resamples} resamples can be low enough; take more"
+    return ""
 
 
 def _time(evidence: Evidence) -> list[Check]:

@@ -61,8 +61,9 @@ class Guardrails:
     leaked_replies: int | None = None
     """Replies with personal data that the prompt does not hold."""
     champion_leaked_replies: int | None = None
-    canaries: int = 0
-    """Canaries in the candidate's training data; 0 where none was planted, and then there is no exposure to have."""
+    canaries: int | None = None
+    """Canaries in the candidate's training data; 0 where it truly holds none, and then there is no exposure to have;
+    None where that cannot be looked up."""
     canary_exposure: float | None = None
     """Bits, the highest of any canary (Carlini et al. 2019, "The Secret Sharer"): log2 of the alternatives less log2
     of the true phrase's rank. Chance gives 1 on the average of a single canary."""
@@ -102,7 +103,9 @@ class EvaluationReport:
     finite: bool
     """Every conversation of the candidate has a finite loss."""
     p_value: float | None = None
-    """Chance that a candidate not better by the gate's smallest effect looks this good (one-sided bootstrap)."""
+    """Chance that a candidate no better than the champion looks this good (one-sided bootstrap)."""
+    resamples: int = 0
+    """Of the bootstrap: no p-value is below 1 / (resamples + 1). 0 where there was nothing to compare."""
     champion_perplexity: float | None = None
     """Comparable with the candidate's only where both have the same tokenizer."""
     token_accuracy: float | None = None

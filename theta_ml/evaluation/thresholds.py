@@ -29,14 +29,18 @@ class Thresholds:
     seeds of one recipe differ by 0.36 % (a standard deviation; 0.8 % at worst of 132 pairs: `theta bench decisions`),
     which no bootstrap over conversations sees: with 0.3 % asked, 9 % of them would be crowned, with 0.6 % 1 %."""
 
+    by_heart_bits: float = 0.2
+    """Bits per byte below which a champion knows the text by heart (0.03 on the demo's templates; the best compressors
+    leave 0.8 to 0.9 of English): there a fifth less of next to nothing is not worth a new model in production."""
     min_effect_bits: float = 0.01
-    """And never less than so many bits per byte: where both models know the text nearly by heart (0.03 bits per byte on
-    the demo's templates), a fifth less of next to nothing is not worth a new model in production."""
+    """Bits per byte by which the interval must be better of such a champion, and of no other: above `by_heart_bits` the
+    share alone counts, for against a champion at 1.0 these would be 1 %, and refuse most of what is 1 % better."""
 
     slice_conversations: int = 20
     """A slice with fewer test conversations is shown, not judged."""
     slice_tolerance: float = 0.05
-    """Bits per byte that a slice may be worse by: a gain elsewhere may cost a little here."""
+    """Bits per byte that a slice may be worse by: a gain elsewhere may cost a little here. `evaluate` takes it and the
+    line above; another value asks for its p-values anew."""
     slice_alpha: float = 0.05
     """Chance of refusing a candidate none of whose slices is worse, over all slices together (Holm 1979)."""
 
@@ -84,7 +88,21 @@ class Thresholds:
 
     def effect(self, champion_bpb: float) -> float:
         """Bits per byte by which the whole interval must be better than the champion."""
-        return max(self.min_effect * champion_bpb, self.min_effect_bits)
+        share = self.min_effect * champion_bpb
+        return max(share, self.min_effect_bits) if champion_bpb < self.by_heart_bits else share
+
+    @property
+    def slices(self) -> "SliceLimits":
+        return SliceLimits(self.slice_conversations, self.slice_tolerance)
+
+
+@dataclass(frozen=True)
+class SliceLimits:
+    """What `evaluate` takes of the thresholds, `slice_conversations` and `slice_tolerance`: only these are in its key,
+    so that a team that moves another limit has nothing scored again."""
+
+    conversations: int = Thresholds.slice_conversations
+    tolerance: float = Thresholds.slice_tolerance
 
 
 def read_thresholds(settings: Settings) -> Thresholds:

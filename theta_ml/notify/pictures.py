@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from theta_ml.evaluation.comparison import Slice
 from theta_ml.evaluation.evaluate import SCORES
 from theta_ml.evaluation.report import EvaluationReport
 from theta_ml.mail.letter import Picture
@@ -21,10 +22,7 @@ if TYPE_CHECKING:
 BETTER, WORSE, EITHER = "#3b82f6", "#e8710a", "#8b929b"
 """The whole interval is on one side of no difference, or it is not; also told apart by the marker's shape."""
 ROWS, LONGEST_NAME = 14, 24
-FEWEST = 20
-"""Conversations of a slice that is drawn; of fewer, chance says more than the models."""
 RESAMPLES, SEED = 2000, 20260101
-PROPERTIES = ("source", "topic", "language", "length", "style", "month")
 
 
 @dataclass(frozen=True)
@@ -70,22 +68,23 @@ def _losses(inputs: Inputs) -> str | None:
 
 
 def bars_of(report: EvaluationReport, scores: Path) -> list[Bar]:
-    """All conversations first, then the slices with enough of them, those that changed most first."""
+    """All conversations first, then the slices that were judged, those that changed most first."""
     if report.difference is None:
         return []
     whole = Bar("all", report.conversations, report.difference, report.interval_low, report.interval_high)
-    intervals = dict(_intervals(scores)) if scores.exists() else {}
+    judged = [s for s in report.slices if s.p_value is not None]  # of fewer, chance says more than the models
+    intervals = dict(_intervals(scores, judged)) if scores.exists() else {}
     slices = [
         Bar(f"{s.name} {s.value}", s.conversations, s.difference, *intervals.get((s.name, s.value), (None, None)))
-        for s in report.slices
-        if s.difference is not None and s.conversations >= FEWEST
+        for s in judged
+        if s.difference is not None
     ]
     slices.sort(key=lambda bar: -abs(bar.difference - whole.difference))
     shown = sorted(slices[: ROWS - 1], key=lambda bar: bar.difference, reverse=True)
     return [whole, *shown]
 
 
-def _intervals(path: Path) -> Iterator[tuple[tuple[str, str], tuple[float, float]]]:
+def _intervals(path: Path, slices: Sequence[Slice]) -> Iterator[tuple[tuple[str, str], tuple[float, float]]]:
     """95 % intervals by (property, value), by a paired bootstrap over the conversations of the slice."""
     import pyarrow.parquet as pq
 
@@ -93,23 +92,23 @@ def _intervals(path: Path) -> Iterator[tuple[tuple[str, str], tuple[float, float
     names = set(scores.column_names)
     if not {"bytes", "candidate_nats", "champion_nats"} <= names:
         return
-    for name in [name for name in PROPERTIES if name in names]:
-        for value in scores[name].unique().to_pylist():
-            yield from _interval(scores, name, value)
+    for each in slices:
+        if each.name in names:
+            yield from _interval(scores, each.name, each.value)
 
 
-def _interval(scores: "pa.Table", name: str, value: Any) -> Iterator[tuple[tuple[str, str], tuple[float, float]]]:
+def _interval(scores: "pa.Table", name: str, value: str) -> Iterator[tuple[tuple[str, str], tuple[float, float]]]:
     import numpy as np
     import pyarrow.compute as pc
 
     from theta_ml.evaluation.bootstrap import interval, resampled_differences
 
     part = scores.filter(pc.equal(scores[name], value)).select(["candidate_nats", "champion_nats", "bytes"])
-    if len(part) < FEWEST or any(column.null_count for column in part.columns):
+    if not len(part) or any(column.null_count for column in part.columns):
         return
     candidate, champion, byte_counts = (np.asarray(column, dtype=np.float64) for column in part.columns)
     found = interval(resampled_differences(candidate, champion, byte_counts, RESAMPLES, SEED))
-    yield (name, str(value)), (found.low, found.high)
+    yield (name, value), (found.low, found.high)
 
 
 def comparison_picture(bars: Sequence[Bar], effect: float | None) -> str:
