@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import psycopg
+import pyarrow.parquet as pq
 import pytest
 
 from tests.lineage.house import SECRETS, USER, House, id_in, line, noted, plain
@@ -242,6 +243,19 @@ def test_what_is_left_of_the_artifacts_is_sound(house: House) -> None:
         assert counted["text_bytes"] == january["content"].str.len_bytes().sum() and counted["messages"] == len(january)
         assert counted["train"] + counted["validation"] + counted["test"] == counted["conversations"] == 90
         assert value["messages"] == sum(month["messages"] for month in value["months"].values())
+
+
+def test_a_snapshot_from_before_there_was_a_quarantine_is_scrubbed(house: House) -> None:
+    house.settings.home.mkdir(exist_ok=True)
+    house.land([*plain("2026-01", 5), noted(NOTED)])
+    uri = house.snapshot("2026-01", "r1").uri
+    with house.store.rewriting(uri) as files:
+        name = "conversations-2026-01.parquet"
+        pq.write_table(pq.read_table(files.path(name)).drop_columns("faults"), files.path(name))
+    house.erase("conversation", NOTED)
+    value = house.store.open(uri).document["value"]
+    assert NOTED not in read(house, uri, name)["conversation_id"]
+    assert (value["conversations"], value["months"]["2026-01"]["quarantined"]) == (5, 0)
 
 
 def read(house: House, uri: str, name: str) -> pl.DataFrame:

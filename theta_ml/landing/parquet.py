@@ -116,7 +116,7 @@ def read(folder: Path, months: list[str] | None, quarantined: bool) -> pa.Table:
 
 def read_faults(folder: Path, month: str) -> Faults:
     """Of the month's conversations that have any."""
-    table = pq.read_table(folder / file_name(month), columns=["conversation_id", "faults"])
+    table = pq.read_table(folder / file_name(month), columns=["conversation_id", "faults"], schema=SCHEMA)
     rows = zip(table["conversation_id"].to_pylist(), table["faults"].to_pylist(), strict=True)
     return {conversation_id: names for conversation_id, names in rows if names}
 

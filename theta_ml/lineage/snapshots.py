@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from theta_ml.landing.parquet import Totals
+from theta_ml.landing.parquet import SCHEMA, Totals
 from theta_ml.store import DOCUMENT, Rewriting
 
 _COUNTED = ("conversations", "messages", "text_bytes")
@@ -105,5 +105,13 @@ def _totals(path: Path) -> Totals:
     totals = Totals()
     with pq.ParquetFile(path) as file:
         for table in _groups(file):
-            totals.add(table)
+            totals.add(_with_faults(table))
     return totals
+
+
+def _with_faults(table: pa.Table) -> pa.Table:
+    """Snapshots from before there was a quarantine lack the column: nothing was set aside in them."""
+    if "faults" in table.column_names:
+        return table
+    field = SCHEMA.field("faults")
+    return table.append_column(field, pa.nulls(len(table), field.type))
