@@ -9,6 +9,7 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowFailException
 from pydantic import TypeAdapter
 
+from theta_ml.evaluation.sentence import says_yes
 from theta_ml.evaluation.verdict import Check, Verdict
 from theta_ml.settings import Settings, load_settings
 from theta_ml.store import Store
@@ -61,7 +62,7 @@ def approval_body(verdict: Verdict, deadline: datetime) -> str:
     links = "\n".join(f"- [{title}]({url})" for title, url in _links(verdict, load_settings()))
     rows = "\n".join(map(_row, verdict.checks))
     return (
-        f"**The gate says yes: {_plain(verdict.sentence.partition(': ')[2])}**\n\n"
+        f"**T{_plain(says_yes(verdict.sentence))[1:]}**\n\n"
         "Approve, and it is made champion, after another comparison where there is a new one by then. "
         f"Reject, and {_standing(verdict)}. "
         f"Without an answer by {deadline:%A, %d %B %Y, %H:%M} UTC the answer is no.\n\n"

@@ -122,7 +122,7 @@ def _carry(settings: Settings, claimed: Claim) -> str | None:
         reason = _reason(error)
         with database_faults(), connect(settings) as connection:
             stands = mark_failed(connection, claimed, reason)
-        return reason if stands else f"{reason}; it is not tried again, for the outbox has another in its place, or none"
+        return reason if stands else f"{reason}; it is not tried again: it was replaced, or taken back"
     with database_faults(), connect(settings) as connection:
         stands = mark_sent(connection, claimed, f"refused: {', '.join(refused)}" if refused else None)
     if not stands:

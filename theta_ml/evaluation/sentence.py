@@ -23,6 +23,11 @@ def sentence(
     return f"{decision.capitalize()}{_reasons(decision, failed, month, report, limits)}{_recipe(selection)}."
 
 
+def says_yes(promoted: str, verb: str = "says") -> str:
+    """What the sentence of a yes has measured, as long as nobody is promoted yet; `verb`, or `said`."""
+    return f"the gate {verb} yes: {promoted.partition(': ')[2]}"
+
+
 def _reasons(
     decision: str, failed: list[Check], month: str, report: EvaluationReport | None, limits: Thresholds
 ) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from theta_ml.evaluation.report import EvaluationReport
+from theta_ml.evaluation.sentence import says_yes
 from theta_ml.evaluation.verdict import Verdict
 from theta_ml.mail.message import Link
 from theta_ml.notify.notify import post
@@ -45,8 +46,8 @@ def ask(spec: AskSpec, inputs: Inputs, work: Work) -> Question:
         raise StageSkipped(f"the decision is {verdict.decision}: there is nothing to approve")
     outcome = Outcome(verdict, numbers(inputs.optional("evaluate", EvaluationReport)), verdict.champion_before)
     sentence = (
-        f"The gate says yes. {verdict.sentence} Version {verdict.candidate_version} becomes champion if somebody "
-        f"approves within {spec.hours:g} hours; silence means no."
+        f"Approval wanted; {says_yes(verdict.sentence)} Version {verdict.candidate_version} becomes champion if "
+        f"somebody approves within {spec.hours:g} hours; silence means no."
     )
     letter = letter_of(
         outcome, inputs, work.settings, work.run_id,

@@ -74,7 +74,8 @@ def _outcome(inputs: Inputs, work: Work) -> Outcome | None:
 
 def _needs_nobody(outcome: Outcome, work: Work) -> str:
     if outcome.verdict.decision == "evaluated":
-        return OLDER
+        hold = next((check for check in outcome.verdict.checks if check.name == "hold" and not check.passed), None)
+        return f"{hold.note}; {NOTHING}" if hold else OLDER
     return NOTHING if outcome.verdict.decision in CROWNING and not work.settings.mail_promoted else ""
 
 
@@ -115,8 +116,11 @@ def _tell_failure(spec: NotifySpec, failed: list[FailedTask], outcome: Outcome |
 
 
 def post(letter: Letter, kind: Kind, work: Work) -> Notice:
-    """Queues the mail, at most one of its kind a run, and hands it to whoever carries mails."""
-    message = compose(letter, work.settings, work.run_id, kind)
+    """Queues the mail, at most one of its kind a run, and hands it to whoever carries mails.
+
+    A question and its answer have names of their own: mailboxes show one of two that have the same.
+    """
+    message = compose(letter, work.settings, work.run_id, kind, letter.outcome)
     with open_ledger(work.settings) as connection:
         enqueue(connection, message, run_id=work.run_id, month=letter.month, kind=kind)
         left = not is_waiting(connection, message.message_id)
