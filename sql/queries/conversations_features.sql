@@ -45,8 +45,9 @@ LEFT JOIN (
         count(*) FILTER (WHERE role = 'assistant') AS replies,
         min(position) FILTER (WHERE role = 'user') AS first_user,
         min(position) FILTER (WHERE role = 'assistant') AS first_reply,
-        -- the slope of time over position: below zero where the messages' times run backwards
-        regr_slope(date_part('epoch', created_at), position) AS seconds_a_turn
+        -- the slope of time over position: below zero where the messages' times run backwards; in small numbers and to
+        -- the microsecond, else the rounding of equal times falls on either side of zero
+        round(regr_slope(date_part('epoch', created_at - occurred_at), position)::numeric, 6)::float8 AS seconds_a_turn
     FROM messages
     JOIN conversations USING (conversation_id)
     WHERE occurred_at >= %(start)s

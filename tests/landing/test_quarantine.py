@@ -1,6 +1,7 @@
 """A conversation that breaks a rule of the suites is set aside, and no one after the snapshot sees it."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,16 @@ def test_each_rule_sets_its_conversation_aside_and_no_sound_one(landing: Landing
     assert set(BROKEN) <= set(snapshot.quarantined) and min(snapshot.quarantined.values()) == 1
     assert snapshot.new_conversations == snapshot.conversations == len(SOUND)
     assert snapshot.months["2026-02"]["quarantined"] == len(BROKEN)
+
+
+def test_messages_of_one_instant_are_in_order(landing: Landing) -> None:
+    dice = random.Random(3)
+    for number in range(60):
+        instant = f"2026-02-{number % 28 + 1:02d}T12:00:{dice.random() * 60:09.6f}Z"
+        talk = [{"role": "user", "content": "Hello", "created_at": instant}] * dice.randrange(2, 12)
+        landing.land(record(number, messages=talk, created_at="2026-02-01T09:30:00.1Z"))
+    snapshot, _ = landing.snapshot("2026-02")
+    assert (snapshot.quarantined, snapshot.new_conversations) == ({}, 60)
 
 
 def test_nothing_after_the_snapshot_reads_them_whatever_the_month(landing: Landing) -> None:
