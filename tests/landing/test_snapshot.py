@@ -137,6 +137,24 @@ def test_a_retry_sees_the_same_and_a_new_run_sees_what_is_new(landing: Landing) 
     assert (again.key, again.cached) == (late.key, True)
 
 
+def test_a_month_that_is_over_was_seen_to_its_end_and_what_lands_late_is_new(landing: Landing) -> None:
+    landing.land(record(1))
+    with psycopg.connect(landing.url) as connection:
+        connection.execute("UPDATE conversations SET landed_at = occurred_at")
+    first, _ = landing.snapshot("2026-02", "r1")
+    assert first.watermark == "2026-03-01T00:00:00+00:00"
+    assert landing.run(SnapshotSpec("2026-02"), "r2").cached
+    landing.land(record(2))
+    late, path = landing.snapshot("2026-02", "r3")
+    assert late.watermark > first.watermark and ids(path) == ["c00001", "c00002"]
+    with psycopg.connect(landing.url) as connection:
+        connection.execute("UPDATE snapshots SET watermark = '2050-01-01'")  # as if the clock was set back since
+    landing.land(record(3))
+    with psycopg.connect(landing.url) as connection:
+        newest = connection.execute("SELECT max(landed_at) > '2050-01-01' FROM conversations").fetchone()
+    assert newest == (True,)
+
+
 def test_the_same_rows_give_the_same_bytes(landing: Landing) -> None:
     landing.land(*(record(number) for number in range(300)))
     spec = SnapshotSpec("2026-02", watermark="2100-01-01T00:00:00+00:00")

@@ -19,7 +19,10 @@ _ATTEMPTS = 20
 ERASED = "erased"
 """Why a conversation that was erased is turned away when its feed sends it again."""
 
-_STAMP = "SELECT greatest(clock_timestamp(), max(landed_at) + interval '1 microsecond') FROM conversations"
+_STAMP = (
+    "SELECT greatest(clock_timestamp(), max(landed_at) + interval '1 microsecond',"
+    " (SELECT max(watermark) FROM snapshots) + interval '1 microsecond') FROM conversations"
+)
 _KNOWN = "SELECT conversation_id FROM conversations WHERE conversation_id = ANY(%s)"
 _ERASED = "SELECT conversation_id FROM erased_conversations WHERE conversation_id = ANY(%s)"
 _COUNT = """

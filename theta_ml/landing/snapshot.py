@@ -99,6 +99,12 @@ def read_months(path: Path, months: list[str] | None = None, quarantined: bool =
     return read(path, months, quarantined)
 
 
+def landed_in(snapshot: Snapshot, month: str) -> int:
+    """Conversations of the month, those that were set aside among them: a feed breaks in these too."""
+    counts = snapshot.months[month]
+    return counts["conversations"] + counts.get("quarantined", 0)
+
+
 def resolve(spec: SnapshotSpec, inputs: Inputs, settings: Settings, run_id: str) -> SnapshotSpec:
     """Fills in the watermark, the one this run has taken before or a new one, and how many erasures there are now."""
     given = _parse(spec.watermark).isoformat() if spec.watermark else ""
@@ -176,21 +182,26 @@ def _recorded(connection: psycopg.Connection, run_id: str, month: str) -> tuple[
 
 
 def _record(connection: psycopg.Connection, run_id: str, spec: SnapshotSpec) -> tuple[datetime, list[str]]:
-    """Takes the run's watermark: the newest of the rows it sees, not the clock's time.
+    """Takes the run's watermark: the newest of the rows it sees, and once the month is over, at least its end.
 
-    So two runs that see the same rows have the same key, and the second finds the first one's work.
+    So two runs that see the same rows have the same key, and the second finds the first one's work; and a month in
+    which rows ceased to land is told from one that still runs.
     """
+    span = _range(spec)
     with landing_lock(connection):
-        newest = connection.execute("SELECT max(landed_at) FROM conversations").fetchone()
+        row = connection.execute("SELECT max(landed_at), clock_timestamp() FROM conversations").fetchone()
+    assert row is not None
+    newest, now = row
     seen = connection.execute(
         "SELECT max(landed_at) FROM conversations"
         " WHERE occurred_at >= %(start)s AND occurred_at < %(end)s AND landed_at <= %(newest)s",
-        _range(spec)._asdict() | {"newest": newest and newest[0]},
+        span._asdict() | {"newest": newest},
     ).fetchone()
+    watermark = max((seen and seen[0]) or _BEGINNING, span.end if now > span.end else _BEGINNING)
     without = [row[0] for row in connection.execute(query("blocked_months"), {"month": spec.month})]
     connection.execute(
         "INSERT INTO snapshots (run_id, month, watermark, without) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
-        [run_id, spec.month, (seen and seen[0]) or _BEGINNING, without],
+        [run_id, spec.month, watermark, without],
     )
     recorded = _recorded(connection, run_id, spec.month)  # another attempt's, where it came first
     assert recorded is not None
