@@ -14,6 +14,8 @@ known AS (
     WHERE occurred_at >= %(past_start)s
       AND occurred_at < %(start)s
       AND landed_at <= %(watermark)s
+      AND language IS NOT NULL
+      AND to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM') = ANY (%(past)s)
 ),
 said AS (
     SELECT
@@ -40,7 +42,8 @@ SELECT
     highest_feedback,
     reply_chars,
     coalesce(user_hash = (SELECT user_hash FROM busiest), false)::int AS of_busiest_user,
-    (language IS NOT NULL AND language NOT IN (SELECT language FROM known WHERE language IS NOT NULL))::int
+    -- where the months before name none, the feed has begun to name its languages, and none of them is new
+    (EXISTS (SELECT FROM known) AND language IS NOT NULL AND language NOT IN (SELECT language FROM known))::int
         AS new_language,
     (row_number() OVER (PARTITION BY fingerprint ORDER BY conversation) > 1)::int AS duplicate,
     (fingerprint IN (SELECT fingerprint FROM {past}))::int AS seen_before

@@ -124,7 +124,7 @@ def one_speaker(conversations: list[Conversation]) -> list[Conversation]:
     return [{**c, "messages": [{**m, "role": "user"} for m in c["messages"]]} for c in conversations]
 
 
-def in_language(conversations: list[Conversation], language: str) -> list[Conversation]:
+def in_language(conversations: list[Conversation], language: str | None) -> list[Conversation]:
     return [{**c, "language": language} for c in conversations]
 
 

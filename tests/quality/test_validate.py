@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tests.quality import damage
 from tests.quality.landed import Landed, Months
 from tests.quality.snapshots import Conversation
 from theta_ml.landing import suites as suites_module
-from theta_ml.quality.history import Past, usual_user, usual_volume
+from theta_ml.quality.history import Past, usual_user, usual_volume, whole_months
 from theta_ml.quality.validate import ValidationReport
 from theta_ml.stage import StageFailed
 
@@ -195,6 +196,28 @@ def test_uneven_feeds_get_more_room() -> None:
     assert low is not None and high is not None and low < 30 and high >= 1000
     assert usual_volume([100, 100], 1.0, 0.6, 0.25, 10.0) == (25, 1000)
     assert usual_volume([], 1.0, 0.6, 0.25, 10.0) == (None, None)
+
+
+def test_a_small_month_does_not_open_the_band_for_a_year() -> None:
+    assert usual_volume([50] + [5000] * 11, 1.0, 0.6, 0.25, 10.0) == (3000, 50000)
+    months, began = ["2026-01", "2026-02"], datetime(2026, 1, 29, tzinfo=UTC)
+    assert whole_months(months, began) == ["2026-02"]
+    assert whole_months(months, began.replace(day=2)) == whole_months(months, None) == months
+
+
+def test_a_feed_that_died_on_the_fourth_is_seen_when_the_month_is_over(landed: Landed, chats: Months) -> None:
+    """By the watermark that a run takes itself."""
+    landed.land(chats | {"2026-05": chats["2026-05"][:16]})
+    with psycopg.connect(landed.url) as connection:
+        connection.execute("UPDATE conversations SET landed_at = occurred_at")
+    report, _ = landed.judge("2026-05", watermark="", min_conversations=10)
+    assert failed(report) == {"usual volume"}, report.sentence
+
+
+def test_a_feed_that_begins_to_name_its_languages_brings_no_new_one(landed: Landed, chats: Months) -> None:
+    unnamed = {month: damage.in_language(rows, None) for month, rows in chats.items()}
+    report, _ = landed.validate(unnamed | {"2026-05": chats["2026-05"]})
+    assert report.passed, report.sentence
 
 
 def test_a_threshold_can_be_set_and_the_same_data_gives_the_same_report(landed: Landed, orders: Months) -> None:

@@ -47,6 +47,8 @@ class FeatureTables:
     rows: dict[str, int]
     past: list[Past]
     """Of the months before, oldest first; of those that hold conversations."""
+    began: datetime | None
+    """When the first conversation of all occurred."""
 
 
 @contextmanager
@@ -74,7 +76,13 @@ def _make(connection: psycopg.Connection, key: str, span: Span) -> FeatureTables
     for part in ("said", "messages", "past", "conversations"):
         rows[part] = _run(connection, f"validate_{part}", tables, span).rowcount
     past = [Past(*row) for row in _run(connection, "validate_history", tables, span).fetchall()]
-    return FeatureTables({suite: names[suite] for suite in SUITES}, {suite: rows[suite] for suite in SUITES}, past)
+    began = connection.execute("SELECT min(occurred_at) FROM conversations WHERE landed_at <= %s", [span.watermark])
+    return FeatureTables(
+        {suite: names[suite] for suite in SUITES},
+        {suite: rows[suite] for suite in SUITES},
+        past,
+        next(began)[0],
+    )
 
 
 def _run(

@@ -15,11 +15,11 @@ import psycopg
 from theta_ml.landing.database import connect, database_faults, query
 from theta_ml.landing.parquet import read_faults
 from theta_ml.landing.quarantine import reasons
-from theta_ml.landing.snapshot import Snapshot
+from theta_ml.landing.snapshot import Snapshot, landed_in
 from theta_ml.landing.suites import SUITES, digest, read_suite
 from theta_ml.month import Month
 from theta_ml.quality.docs import make_self_contained
-from theta_ml.quality.history import Past, elapsed, usual_reply, usual_user, usual_volume
+from theta_ml.quality.history import elapsed, usual_reply, usual_user, usual_volume, whole_months
 from theta_ml.quality.judging import Judge
 from theta_ml.quality.report import write_report
 from theta_ml.quality.suite import Check, Parameters, run_suite
@@ -79,14 +79,15 @@ def span(spec: ValidateSpec, snapshot: Snapshot) -> Span:
 
 def run_checks(spec: ValidateSpec, snapshot: Snapshot, tables: FeatureTables, judge: Judge) -> list[Check]:
     """All suites on the month's tables."""
-    known = parameters(spec, snapshot, tables.past)
+    known = parameters(spec, snapshot, tables)
     return [check for name in SUITES for check in run_suite(name, tables, judge, spec.month, known)]
 
 
-def parameters(spec: ValidateSpec, snapshot: Snapshot, past: list[Past]) -> Parameters:
+def parameters(spec: ValidateSpec, snapshot: Snapshot, tables: FeatureTables) -> Parameters:
     """What the suites may name: the spec's fields, the month's bounds, and what the months before lead to expect."""
     month = Month.parse(spec.month)
-    counts = [landed(snapshot, earlier) for earlier in snapshot.window[:-1]]
+    past = tables.past
+    counts = [landed_in(snapshot, earlier) for earlier in whole_months(snapshot.window[:-1], tables.began)]
     volume = usual_volume(counts, elapsed(snapshot), spec.lowest_volume, spec.lowest_volume_unsure, spec.highest_volume)
     reply = usual_reply(past, spec.reply_length_factor)
     return asdict(spec) | {
@@ -99,12 +100,6 @@ def parameters(spec: ValidateSpec, snapshot: Snapshot, past: list[Past]) -> Para
         "one_user_high": usual_user(past, spec.max_one_user),
         "new_languages_high": spec.max_new_languages if past else None,
     }
-
-
-def landed(snapshot: Snapshot, month: str) -> int:
-    """Conversations of the month, those that were set aside among them."""
-    counts = snapshot.months[month]
-    return counts["conversations"] + counts["quarantined"]
 
 
 def set_aside(connection: psycopg.Connection, inputs: Inputs, snapshot: Snapshot, run_id: str) -> None:
