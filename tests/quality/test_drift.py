@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -100,10 +101,14 @@ def test_roles_are_known_by_their_words(orders: Months) -> None:
     assert roles_alike(before, digest(damage.swapped(orders["2026-02"]))) < -0.8
 
 
-def test_an_assistant_that_greets_first_breaks_nothing(orders: Months) -> None:
+def test_an_assistant_that_greets_first_is_another_feed_until_a_person_accepts_it(orders: Months) -> None:
     hello = {"role": "assistant", "content": "Hello! What can I get you?"}
     greeting = [{**row, "messages": [hello, *row["messages"]]} for row in orders["2026-02"]]
-    assert not any("changed places" in fault for fault in compared(orders["2026-01"], greeting).sentence.split("; "))
+    report = compared(orders["2026-01"], greeting)
+    assert report.outcome == "broken" and "changed places" not in report.sentence
+    digests = digest(orders["2026-01"], "2026-01"), digest(greeting)
+    meant = compare_batches(replace(SPEC, accepted=True), *digests)
+    assert (meant.outcome, meant.sentence) == ("drifted", f"{report.sentence}; accepted as the new feed")
 
 
 def test_slow_drift_shows_against_three_months_before() -> None:
@@ -160,7 +165,7 @@ def test_an_empty_month_is_broken_and_a_small_one_says_nothing(bench: Bench, cha
 def test_months_without_replies_topics_or_words_are_compared(chats: Months) -> None:
     bare = damage.unanswered(damage.texts(chats["2026-05"], lambda text, dice: "1 2 3"))
     assert compared(chats["2026-04"], bare).outcome == "broken"  # nobody answers any more
-    assert compared(bare, bare).outcome in ("stable", "broken")
+    assert compared(bare, bare).outcome == "stable"
 
 
 def test_the_stage_asks_evidently_about_both_references(bench: Bench, chats: Months, database_url: str) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _NAMED = 3
 _ALIKE = 0.02
 """Means that differ by less, relative to the first, do not tell what drifted."""
-_LAG = 3
+EARLIER = 3
 """Months back of the second reference."""
 
 
@@ -107,7 +107,7 @@ def compared(spec: DriftSpec, past: Past, current: Digest) -> list[Compared]:
     found = [Compared(past.newest, newest, limits)]
     if past.earlier:
         earlier = _columns(spec, past.earlier, current, spec.shuffles)
-        own = thresholds(earlier, rate, _usual(spec, past.history, _LAG))
+        own = thresholds(earlier, rate, _usual(spec, past.history, EARLIER))
         if _was_told(spec, past, own):
             own = beyond_known(own, distances(spec, past.earlier, past.newest), limits)
         found.append(Compared(past.earlier, earlier, own))
@@ -159,8 +159,9 @@ def conclude(
     comparisons = [_comparison(each.reference.month, columns) for each in found]
     references = [each.reference for each in found]
     broken = faults(spec, [*references, *past.history], current)
-    outcome = "broken" if broken else "drifted" if any(each.drifted for each in comparisons) else "stable"
-    sentence = _broken(current, references[0], broken) if broken else _sentence(current, comparisons, columns)
+    drifted = bool(broken) or any(each.drifted for each in comparisons)
+    outcome = "broken" if broken and not spec.accepted else "drifted" if drifted else "stable"
+    sentence = _broken(spec, current, references[0], broken) if broken else _sentence(current, comparisons, columns)
     newest = comparisons[0]
     return DriftReport(
         current.month,
@@ -194,9 +195,10 @@ def _indicators(references: list[Digest], current: Digest) -> dict[str, list[flo
     }
 
 
-def _broken(current: Digest, reference: Digest, broken: list[str]) -> str:
+def _broken(spec: DriftSpec, current: Digest, reference: Digest, broken: list[str]) -> str:
     rest = f"; and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
-    return f"{current.month} is another feed than {reference.month}: {'; '.join(broken[:_NAMED])}{rest}"
+    accepted = "; accepted as the new feed" if spec.accepted else ""
+    return f"{current.month} is another feed than {reference.month}: {'; '.join(broken[:_NAMED])}{rest}{accepted}"
 
 
 def _sentence(current: Digest, comparisons: list[Comparison], columns: list[ColumnDrift]) -> str:

@@ -12,9 +12,9 @@ From which distance on a column counts is measured, see `calibration`. Evidently
 from dataclasses import dataclass
 
 from theta_ml.landing.parquet import file_name
-from theta_ml.landing.snapshot import Snapshot
+from theta_ml.landing.snapshot import Snapshot, landed_in
 from theta_ml.month import Month
-from theta_ml.quality.comparing import Compared, DriftReport, Past, compared, conclude
+from theta_ml.quality.comparing import EARLIER, Compared, DriftReport, Past, compared, conclude
 from theta_ml.quality.digest import Digest, find_or_digest
 from theta_ml.quality.drift_record import record
 from theta_ml.quality.pages import write_drift
@@ -22,8 +22,6 @@ from theta_ml.quality.report import write_note
 from theta_ml.quality.thresholds import DriftSpec
 from theta_ml.stage import Inputs, Stage, StageFailed, Work
 
-_EARLIER = 3
-"""Months back of the second reference."""
 PAGES = ("evidently.html", "evidently-earlier.html")
 """Evidently's, for either reference."""
 
@@ -43,7 +41,7 @@ def drift(spec: DriftSpec, inputs: Inputs, work: Work) -> DriftReport:
     if snapshot.month != spec.month:
         raise StageFailed(f"the snapshot is of {snapshot.month}, not of {spec.month}")
     references = _references(spec, snapshot)
-    if references is None or _landed(snapshot, spec.month) < spec.min_conversations:
+    if references is None or landed_in(snapshot, spec.month) < spec.min_conversations:
         report = _without_comparison(spec, snapshot)
         write_note(work.path / "report.html", f"Drift of {report.month}", report.sentence)
     else:
@@ -55,22 +53,16 @@ def drift(spec: DriftSpec, inputs: Inputs, work: Work) -> DriftReport:
 
 def _references(spec: DriftSpec, snapshot: Snapshot) -> _References | None:
     """The newest month before with enough conversations, and the newest of those three months back or more."""
-    enough = [month for month in snapshot.window[:-1] if _landed(snapshot, month) >= spec.min_conversations]
+    enough = [month for month in snapshot.window[:-1] if landed_in(snapshot, month) >= spec.min_conversations]
     if not enough:
         return None
-    back = str(Month.parse(spec.month).shift(-_EARLIER))
+    back = str(Month.parse(spec.month).shift(-EARLIER))
     earlier = max((month for month in enough if month <= back and month != enough[-1]), default=None)
     return _References(enough[-1], earlier, enough[-spec.history :])
 
 
-def _landed(snapshot: Snapshot, month: str) -> int:
-    """Conversations of the month, those in quarantine among them: a feed breaks in what is set aside too."""
-    counts = snapshot.months[month]
-    return counts["conversations"] + counts.get("quarantined", 0)
-
-
 def _without_comparison(spec: DriftSpec, snapshot: Snapshot) -> DriftReport:
-    least, landed, outcome = spec.min_conversations, _landed(snapshot, spec.month), "no_reference"
+    least, landed, outcome = spec.min_conversations, landed_in(snapshot, spec.month), "no_reference"
     if landed == 0:
         outcome, sentence = "broken", f"{spec.month} holds no conversation at all: the feed is broken"
     elif landed < least:

@@ -63,6 +63,9 @@ class DriftSpec:
     month: str
     """Month to compare with the newest one before it, and the newest one three months or more before it, that have
     enough conversations."""
+    accepted: bool = False
+    """A person has looked: what looks like another feed is meant (an assistant that greets otherwise, say). Months that
+    are blocked are compared with nobody, so that without this word every later month would look broken as well."""
     min_conversations: int = 20
     """Of any month; fewer say nothing."""
     sample: int = 2000
