@@ -24,6 +24,7 @@ THETA = str(Path(sys.executable).with_name("theta"))
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist's own, which reads the groups, comes after
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests share its fixtures, so they stay together (`--dist loadgroup`)."""
     items.sort(key=_rank)
