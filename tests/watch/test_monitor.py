@@ -13,9 +13,12 @@ from theta_ml.champion import Champion
 from theta_ml.landing import snapshot
 from theta_ml.landing.simulation import month_lines
 from theta_ml.month import Month
+from theta_ml.quality.thresholds import DriftSpec
 from theta_ml.settings import Settings
 from theta_ml.stage import run_stage
 from theta_ml.store import DOCUMENT, Store
+from theta_ml.watch import live
+from theta_ml.watch.live import LOOKS, spec_of_look
 from theta_ml.watch.monitor import STAGE, MonitorReport, MonitorSpec
 
 JANUARY, FEBRUARY = "2026-01", "2026-02"
@@ -50,6 +53,15 @@ class House:
         """The champion's own retraining."""
         self.execute("UPDATE snapshots SET taken_at = now() - %s * interval '1 day'", days)
 
+    def freeze_february(self, run: str) -> None:
+        run_stage(snapshot.STAGE, snapshot.SnapshotSpec(FEBRUARY), [], run, self.settings(), Recorder())
+
+    def reject(self, run: str) -> None:
+        self.execute(
+            "INSERT INTO ledger (run_id, month, decision, sentence, candidate_version, actor, numbers)"
+            " VALUES (%s, %s, 'rejected', 's', 2, 'theta_retrain', '{}')", run, FEBRUARY,
+        )  # fmt: skip
+
     def execute(self, statement: Any, *values: Any) -> None:
         with psycopg.connect(self.url) as connection:
             connection.execute(statement, values)
@@ -70,6 +82,11 @@ class House:
 def _short(line: str) -> bool:
     """Of a day that February has."""
     return json.loads(line)["created_at"][8:10] <= "28"
+
+
+def other_topics() -> list[str]:
+    """Of February; what January said of them is little."""
+    return list(month_lines(Month.parse(JANUARY), 1, seed=7))
 
 
 @pytest.fixture
@@ -107,24 +124,60 @@ def test_a_retraining_that_began_some_days_ago_is_waited_out(house: House) -> No
 
 def test_what_was_trained_on_is_not_new(house: House) -> None:
     house.land(house.like_january)
-    run_stage(snapshot.STAGE, snapshot.SnapshotSpec(FEBRUARY), [], "february", house.settings(), Recorder())
+    house.freeze_february("february")
     house.begun_days_ago(30)
     assert house.look("before", monitor_days=0).numbers["new_conversations"] == len(house.like_january)
-    house.execute(
-        "INSERT INTO ledger (run_id, month, decision, sentence, candidate_version, actor, numbers)"
-        " VALUES ('february', '2026-02', 'rejected', 's', 2, 'theta_retrain', '{}')"
-    )
+    house.reject("february")
     assert house.look("after", monitor_days=0).numbers["new_conversations"] == 0
 
 
-def test_other_topics_are_a_reason_however_few_and_a_broken_feed_is_none_however_many(house: House) -> None:
-    house.land(list(month_lines(Month.parse(JANUARY), 1, seed=7))[::3])
-    drifted = house.look()
+def test_other_topics_are_a_reason_for_a_fifth_and_a_broken_feed_is_none_however_many(house: House) -> None:
+    other = other_topics()[::3]
+    house.land(other)
+    few = house.look("day 1", monitor_conversations=5 * len(other) + 1)
+    assert (few.outcome, few.numbers["drift"]) == ("quiet", "drifted")
+    drifted = house.look("day 2", monitor_conversations=5 * len(other))
     assert (drifted.outcome, drifted.numbers["drift"]) == ("retrain", "drifted")
     house.execute("DELETE FROM conversations WHERE occurred_at >= '2026-02-01'")
     house.land(list(month_lines(Month.parse("2025-12"), 2, seed=7)))
-    broken = house.look("day 2", monitor_days=0, monitor_conversations=1)
+    broken = house.look("day 3", monitor_days=0, monitor_conversations=1)
     assert (broken.outcome, broken.numbers["drift"]) == ("quiet", "broken")
+
+
+def test_a_drift_that_was_trained_on_is_no_news_although_the_candidate_was_rejected(house: House) -> None:
+    other = other_topics()
+    house.land(other[::2])
+    house.freeze_february("february")
+    house.begun_days_ago(30)
+    house.land(other[1::2])
+    assert house.look("before").numbers["drift"] == "drifted"
+    house.execute("DELETE FROM monitor")
+    house.reject("february")
+    after = house.look("after")
+    assert after.numbers["new_conversations"] == len(other[1::2])
+    assert (after.outcome, after.numbers["drift"]) == ("quiet", "stable")
+
+
+def test_the_looks_at_a_month_share_what_one_is_allowed() -> None:
+    assert LOOKS * spec_of_look(FEBRUARY).false_alarms == pytest.approx(DriftSpec(FEBRUARY).false_alarms)
+
+
+def test_no_transaction_stands_open_while_a_month_is_exported_and_no_other_looks(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.land(house.like_january)
+    seen: list[Any] = []
+
+    def looked_at(*given: Any) -> Any:
+        with psycopg.connect(house.url) as connection:
+            idle = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+            locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+            seen.append((connection.execute(idle).fetchone(), connection.execute(locks).fetchone()))
+        return snapshot.snapshot(*given)
+
+    monkeypatch.setattr(live, "snapshot", looked_at)
+    house.look()
+    assert seen == [((0,), (1,))]
 
 
 @pytest.mark.parametrize("schedule_from", [None, "2026-03"])

@@ -1,7 +1,7 @@
-"""What landed of the running month, as a retraining would see it, and how far it is from what the champion knows."""
+"""What landed of the running month, as a retraining would see it, and how far it is from what was trained on last."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,8 +17,11 @@ from theta_ml.quality.comparing import DriftReport, Past, compare_months
 from theta_ml.quality.digest import Digest, digest_of, find_or_digest
 from theta_ml.quality.thresholds import DriftSpec
 from theta_ml.stage import Inputs, Work
+from theta_ml.store import Artifact, Store
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+LOOKS = 31
+"""At one month: one a day."""
 
 
 @dataclass(frozen=True)
@@ -49,30 +52,57 @@ def live(connection: psycopg.Connection, month: str) -> Live:
     return Live(month, until, frozenset(conversation for conversation, _ in rows))
 
 
-def drift_of(seen: Live, champion: Champion, work: Work) -> DriftReport:
-    """From the last month that the champion learned from; the months before it say what is usual."""
-    spec = DriftSpec(seen.month)
-    past = _known(champion, spec, work)
+def drift_of(connection: psycopg.Connection, seen: Live, champion: Champion, work: Work) -> DriftReport:
+    """From the newest month that was trained on, rather than the champion's: what a candidate learned and was rejected
+    for is no news. The months before it say what is usual."""
+    spec = spec_of_look(seen.month)
+    past = _past(_trained(connection, seen.month, champion, work.store), spec, work)
     if past is None or seen.conversations < spec.min_conversations:
-        few = f"{seen.month} has {seen.conversations} new conversations and {champion.month} what the champion learned"
-        return DriftReport(seen.month, None, "no_reference", f"{few}, too few to compare", None, [], [], {})
+        few = f"{seen.month} has {seen.conversations} new conversations, or what was trained on last has too few"
+        return DriftReport(seen.month, None, "no_reference", f"{few}: nothing to compare", None, [], [], {})
     return compare_months(spec, past, _digest(seen, work))
 
 
-def _known(champion: Champion, spec: DriftSpec, work: Work) -> Past | None:
-    """The months that the champion's own run saw, digested by it; None where its last one holds too little."""
-    training = work.store.open(champion.uri)
-    corpus = work.store.open(work.store.uri("prepare", training.document["inputs"]["prepare"]))
-    frozen = work.store.open(work.store.uri("snapshot", corpus.document["inputs"]["snapshot"]))
+def spec_of_look(month: str) -> DriftSpec:
+    """The looks at a month share the false alarms that a stage `drift` may make at once (Bonferroni).
+
+    Each then asks for more than the largest of 1,000 deals, which chance reaches once in 1,001 looks: at most three
+    months in a hundred have a false alarm, and fewer, for looks at growing data resemble each other.
+    """
+    spec = DriftSpec(month)
+    return replace(spec, false_alarms=spec.false_alarms / LOOKS)
+
+
+def _trained(connection: psycopg.Connection, month: str, champion: Champion, store: Store) -> Artifact:
+    """The snapshot of the newest month up to `month` that was trained on; the champion's where no run has a newer."""
+    row = connection.execute(query("last_trained"), {"month": month}).fetchone()
+    found = _snapshot_at(store, *row) if row and row[0] >= champion.month else None
+    if found:
+        return found
+    training = store.open(champion.uri)
+    corpus = store.open(store.uri("prepare", training.document["inputs"]["prepare"]))
+    return store.open(store.uri("snapshot", corpus.document["inputs"]["snapshot"]))
+
+
+def _snapshot_at(store: Store, month: str, watermark: datetime) -> Artifact | None:
+    """None where it was removed meanwhile."""
+    wanted = {"month": month, "watermark": watermark.astimezone(UTC).isoformat()}
+    for uri in store.places("snapshot"):
+        document = store.document(uri)
+        if document and wanted.items() <= document["spec"].items():
+            return store.find("snapshot", document["key"])
+    return None
+
+
+def _past(frozen: Artifact, spec: DriftSpec, work: Work) -> Past | None:
+    """The snapshot's months, digested by its own run; None where none holds enough."""
     seen = TypeAdapter(Snapshot).validate_python(frozen.document["value"])
     digests = [
         find_or_digest(work, frozen.path, month, seen.files[file_name(month)], spec.sample, spec.seed)
         for month in seen.window[-spec.history :]
     ]
     enough = [digest for digest in digests if len(digest) >= spec.min_conversations]
-    if not enough or enough[-1].month != champion.month:
-        return None
-    return Past(enough[-1], history=enough)
+    return Past(enough[-1], history=enough) if enough else None
 
 
 def _digest(seen: Live, work: Work) -> Digest:

@@ -1,9 +1,12 @@
 """Stage `monitor`: is it time to retrain before the month is over?
 
-It is where the live conversations of the running month drifted from those that the champion learned from last, or where
-enough new ones landed. Not while the feed looks broken, nor within some days of the last retraining.
+It is where enough new conversations of the running month landed, or a fifth of that and they drifted from the newest
+month that was trained on. Not while the feed looks broken, nor within some days of the last retraining.
 """
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -19,6 +22,8 @@ from theta_ml.stage import Inputs, Stage, Work
 from theta_ml.watch.live import Live, drift_of, live
 
 _MONITOR_LOCK = 0x7468657461_06  # beside the numbers of theta_ml.landing.locks
+DRIFTED_SHARE = 0.2
+"""Of the conversations that are enough: so many must be new where they drifted; fewer are too few to learn from."""
 Outcome = Literal["quiet", "retrain"]
 
 
@@ -27,7 +32,7 @@ class MonitorSpec:
     month: str
     """The running month."""
     champion: Champion | None = None
-    """Whose training month the live conversations are compared with; filled in."""
+    """Filled in. What it learned is compared with where nothing newer was trained on."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,7 @@ class MonitorReport:
 
 def monitor(spec: MonitorSpec, inputs: Inputs, work: Work) -> MonitorReport:
     """What a run said once it says again, whatever landed since."""
-    with database_faults(), connect(work.settings) as connection:
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", [_MONITOR_LOCK])
+    with _alone(work.settings) as connection:
         report = _said(connection, work.run_id, spec.month)
         if report is None:
             report = _look(spec, connection, work)
@@ -52,14 +56,27 @@ def monitor(spec: MonitorSpec, inputs: Inputs, work: Work) -> MonitorReport:
     return report
 
 
+@contextmanager
+def _alone(settings: Settings) -> Iterator[psycopg.Connection]:
+    """No other look is under way meanwhile. Raises StageRetry where Postgres is away or goes away.
+
+    Every statement is a transaction of its own: none stands open while a month is exported and described.
+    """
+    with database_faults(), connect(settings) as connection:
+        connection.autocommit = True
+        connection.execute("SELECT pg_advisory_lock(%s)", [_MONITOR_LOCK])
+        yield connection  # the lock goes with it
+
+
 def _look(spec: MonitorSpec, connection: psycopg.Connection, work: Work) -> MonitorReport:
     obstacle = _obstacle(spec, connection, work.settings)
     if obstacle or spec.champion is None:
         return MonitorReport(spec.month, "quiet", obstacle, {})
     seen = live(connection, spec.month)
-    drift = drift_of(seen, spec.champion, work)
+    drift = drift_of(connection, seen, spec.champion, work)
     numbers: dict[str, Any] = {"new_conversations": seen.conversations, "needed": work.settings.monitor_conversations}
-    numbers |= {"champion": spec.champion.version, "champion_month": spec.champion.month, "drift": drift.outcome}
+    numbers |= {"champion": spec.champion.version, "champion_month": spec.champion.month}
+    numbers |= {"drift": drift.outcome, "compared_with": drift.reference_month}
     outcome, sentence = judge(seen, drift.outcome, drift.sentence, work.settings.monitor_conversations)
     return MonitorReport(spec.month, outcome, sentence, numbers)
 
@@ -69,11 +86,12 @@ def judge(seen: Live, drift: str, sentence: str, needed: int) -> tuple[Outcome, 
     landed = f"{seen.conversations:,} conversations of {seen.month} landed since they were last trained on"
     if drift == "broken":
         return "quiet", f"Not now: {sentence}. Look at the feed; a retraining would learn the damage."
-    if drift == "drifted":
-        return "retrain", f"It is time to retrain on {seen.month}: {sentence}."
+    if drift == "drifted" and seen.conversations >= DRIFTED_SHARE * needed:
+        return "retrain", f"It is time to retrain on {seen.month}: {sentence}; {landed}."
     if seen.conversations >= needed:
         return "retrain", f"It is time to retrain on {seen.month}: {landed}, at least {needed:,} were waited for."
-    return "quiet", f"Nothing to do: {landed}, fewer than {needed:,}; {sentence}."
+    wanted = math.ceil(DRIFTED_SHARE * needed) if drift == "drifted" else needed
+    return "quiet", f"Nothing to do: {landed}, fewer than {wanted:,}; {sentence}."
 
 
 def _obstacle(spec: MonitorSpec, connection: psycopg.Connection, settings: Settings) -> str:
@@ -121,4 +139,4 @@ def _write(connection: psycopg.Connection, run_id: str, report: MonitorReport) -
     )
 
 
-STAGE = Stage(name="monitor", version=1, spec=MonitorSpec, function=monitor, effects=True)
+STAGE = Stage(name="monitor", version=2, spec=MonitorSpec, function=monitor, effects=True)
