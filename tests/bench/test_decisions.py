@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from theta_ml.bench import decisions, decisions_models, decisions_work
-from theta_ml.bench.decisions import Arena, Model, Pair, pairs, read
+from theta_ml.bench.decisions import small_slices, smallest_effect
+from theta_ml.bench.decisions_arena import Arena, Model, Pair, pairs, read
 from theta_ml.bench.decisions_models import Group, kept, trained
 from theta_ml.bench.decisions_work import files, is_learned, is_scored
 from theta_ml.evaluation.comparison import Scores
@@ -49,6 +50,34 @@ def test_a_slice_that_got_worse_is_a_no_for_that_alone(arena: Arena) -> None:
     assert decision.peer_promotes
     assert decision.failed == {"slices"}
     assert "source shop" in decision.verdict.sentence
+
+
+def test_a_small_slice_is_made_worse_by_as_much_as_is_said(arena: Arena) -> None:
+    few = [
+        replace(each, source="irc", topic="rare" if n % 20 == 0 else "any")
+        for n, each in enumerate(arena.conversations)
+    ]
+    [(name, where)] = small_slices(few).items()
+    assert (name, len(where)) == ("topic rare", SIZE // 20)
+    champion, better = _model(1.0), _model(0.98)
+    worse = better.worse(where, champion, by=0.2)
+    ours, theirs = worse.scores.bits_per_byte(where), champion.scores.bits_per_byte(where)
+    assert ours is not None and theirs is not None and ours - theirs == pytest.approx(0.2)
+    others = np.setdiff1d(np.arange(SIZE), where)
+    assert np.array_equal(worse.scores.nats[others], better.scores.nats[others])
+    [decision] = replace(arena, conversations=few).decide("rare", [Pair(champion, worse, 1)])
+    assert "slices" in decision.failed and "topic rare" in decision.verdict.sentence
+
+
+def test_the_smallest_effect_lets_no_more_pass_than_was_allowed(arena: Arena) -> None:
+    margins = np.linspace(-0.02, 0.02, 400)
+    effect = smallest_effect(margins, 0.025)
+    assert (margins > effect).mean() <= 0.025 < (margins > effect - 2e-4).mean()
+    assert smallest_effect(margins - 1, 0.025) == 0.0
+    pair = Pair(_model(1.0), _model(0.98), 1)
+    [margin] = arena.margins([pair])
+    asks_less, asks_more = (replace(arena, thresholds=Thresholds(min_effect=margin + by)) for by in (-1e-6, 1e-6))
+    assert [each.decide("better", [pair])[0].promotes for each in (asks_less, asks_more)] == [True, False]
 
 
 def test_every_model_meets_every_other_and_never_itself() -> None:
@@ -95,4 +124,3 @@ def test_the_groups_are_as_large_as_was_promised() -> None:
     assert len(decisions.SAME.seeds) >= 12
     assert len(decisions.BETTER.seeds) >= 12
     assert len(decisions.LOPSIDED.seeds) >= 6
-    assert decisions.CONVERSATIONS == 1000

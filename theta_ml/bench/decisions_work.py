@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from theta_ml.corpus.sources import Reading
     from theta_ml.corpus.tokenizer import ChatTokenizer
     from theta_ml.evaluation.conversations import HeldOut
+    from theta_ml.model import ThetaForCausalLM
+    from theta_ml.training.fit import Fit
 
 VERSION = 1
 """Raise it when the same job would give another model or other scores: kept scores are then made anew."""
@@ -109,33 +111,43 @@ def train(job: Job, folder: Path) -> Path:
     import torch
 
     from theta_ml.corpus.tokenizer import ChatTokenizer
-    from theta_ml.model import ThetaConfig, ThetaForCausalLM
-    from theta_ml.training.fit import Fit, fit
-    from theta_ml.training.presets import TINY, ModelShape
+    from theta_ml.training.fit import fit
 
     torch.set_num_threads(1)
     tokenizer = ChatTokenizer.load(Path(job.corpus) / _TOKENIZER)
-    shape = ModelShape(WIDTH, LAYERS, HEADS, INNER).config(tokenizer, MAX_LENGTH)
-    shape |= {"attn_implementation": "eager"}
-    torch.manual_seed(job.seed)
-    model = ThetaForCausalLM(ThetaConfig(**shape))
-    hyper = TINY.hyper.changed({"epochs": 5, "max_steps": job.steps, "checkpoint_seconds": 1e9, "patience": None})
-    unit = Path(job.corpus) / _UNITS / job.unit
-    train_rows, validation = (_packed(unit, tokenizer, split) for split in ("train", "validation"))
-    fit(
-        Fit(
-            model=model,
-            hyper=hyper,
-            train=train_rows,
-            validation=validation,
-            peak=hyper.rate_scratch,
-            seed=job.seed,
-            folder=folder / "checkpoints",
-        )
-    )
-    model.save_pretrained(folder / "model")
+    fitting = _fitting(job, tokenizer, folder / "checkpoints")
+    fit(fitting)
+    fitting.model.save_pretrained(folder / "model")
     tokenizer.save(folder / "model", MAX_LENGTH)
     return folder / "model"
+
+
+def _fitting(job: Job, tokenizer: "ChatTokenizer", checkpoints: Path) -> "Fit":
+    from theta_ml.training.fit import Fit
+    from theta_ml.training.presets import TINY
+
+    hyper = TINY.hyper.changed({"epochs": 5, "max_steps": job.steps, "checkpoint_seconds": 1e9, "patience": None})
+    unit = Path(job.corpus) / _UNITS / job.unit
+    return Fit(
+        model=_fresh(job.seed, tokenizer),
+        hyper=hyper,
+        train=_packed(unit, tokenizer, "train"),
+        validation=_packed(unit, tokenizer, "validation"),
+        peak=hyper.rate_scratch,
+        seed=job.seed,
+        folder=checkpoints,
+    )
+
+
+def _fresh(seed: int, tokenizer: "ChatTokenizer") -> "ThetaForCausalLM":
+    import torch
+
+    from theta_ml.model import ThetaConfig, ThetaForCausalLM
+    from theta_ml.training.presets import ModelShape
+
+    shape = ModelShape(WIDTH, LAYERS, HEADS, INNER).config(tokenizer, MAX_LENGTH) | {"attn_implementation": "eager"}
+    torch.manual_seed(seed)
+    return ThetaForCausalLM(ThetaConfig(**shape))
 
 
 def _packed(unit: Path, tokenizer: "ChatTokenizer", split: str) -> "Rows":
