@@ -18,7 +18,7 @@ demo: install  ## everything running, four months retrained, and what came of ea
 	$(BIN)/theta demo
 
 test: install check  ## lint, types and every test but the marked fault drills
-	$(BIN)/pytest -m "not faults" --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -m "not faults" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 drills: install  ## kill services, workers and trials in the middle and see them come back
 	$(BIN)/pytest -m faults

@@ -12,36 +12,13 @@ import pytest
 from theta_ml.bench.stack import own_environment
 from theta_ml.settings import Settings, load_settings
 
-pytest_plugins = ["tests.postgres", "tests.mlflow_server", "tests.pipeline.runs"]
+pytest_plugins = ["tests.postgres", "tests.mlflow_server", "tests.parallel", "tests.pipeline.runs"]
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores; read when torch is loaded
 
-GROUPS = ("stack", "mlflow_uri")
-"""Fixtures that take long to start: the tests that ask for one run in one worker, and begin first."""
-
 THETA = str(Path(sys.executable).with_name("theta"))
 REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist's own, which reads the groups, comes after
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests share its fixtures, so they stay together (`--dist loadgroup`)."""
-    items.sort(key=_rank)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-
-
-def _group(item: pytest.Item) -> str:
-    return next((name for name in GROUPS if name in _fixtures(item)), item.location[0])
-
-
-def _rank(item: pytest.Item) -> int:
-    return next((rank for rank, name in enumerate(GROUPS) if name in _fixtures(item)), len(GROUPS))
-
-
-def _fixtures(item: pytest.Item) -> list[str]:
-    return getattr(item, "fixturenames", [])
 
 
 @dataclass(frozen=True)
