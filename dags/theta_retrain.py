@@ -34,10 +34,12 @@ with DAG(
     bootstrap = {"bootstrap": "{{ params.bootstrap }}"}
     preset = {"preset": "{{ params.preset }}"}
     tokenizer = {"tokenizer": "{{ params.tokenizer }}"}
+    accepted = {"accepted": "{{ params.accept_feed }}"}
     hours = {"hours": "{{ params.approval_hours }}"}
 
     snapshot = StageOperator(stage="snapshot")
-    checks = [StageOperator(stage=name, takes=["snapshot"]) for name in ("validate", "profile", "drift")]
+    drift = StageOperator(stage="drift", takes=["snapshot"], values=accepted)
+    checks = [*(StageOperator(stage=name, takes=["snapshot"]) for name in ("validate", "profile")), drift]
     chosen = recipes()
 
     @task_group(prefix_group_id=False)

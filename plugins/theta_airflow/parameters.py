@@ -19,6 +19,12 @@ RETRAIN = {
         description="One candidate is trained for each; the best of them meets the champion",
     ),
     "bootstrap": Param(False, type="boolean", description="Let the first candidate ever become champion"),
+    "accept_feed": Param(
+        False,
+        type="boolean",
+        title="Accept the feed",
+        description="A person has looked: what drift calls another feed is meant",
+    ),
     "preset": Param("tiny", enum=["tiny", "base"], description="Size and hyper-parameters of the model"),
     "tokenizer": Param("champion", enum=["champion", "new"], description="Keep the champion's, or train a new one"),
     "approval": Param(

@@ -9,6 +9,9 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from theta_airflow import stage_operator
 
+from theta_ml.cli.stage import load_stage
+from theta_ml.stage import parse_spec
+
 DAG_FILE = Path(__file__).parents[2] / "dags" / "theta_retrain.py"
 
 
@@ -55,3 +58,12 @@ def test_only_what_failed_of_itself_is_told_and_of_each_candidate(dag: Any) -> N
     states = {"snapshot": "success", "prepare_0": "success", "prepare_1": "success", "preflight_0": "failed"}
     states |= {"preflight_1": "success", "train_0": "upstream_failed", "train_1": "failed", "select": "failed"}
     assert dag.get_task("notify")._failed_tasks(context(dag, states)) == ["preflight[0]", "train[1]"]
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_feed_that_a_person_accepted_is_accepted_by_drift_and_by_no_other_stage(dag: Any, accepted: bool) -> None:
+    task = dag.get_task("drift")
+    told = task.render_template(task.values, {"params": {"accept_feed": accepted}})
+    assert parse_spec(load_stage("drift"), {"month": "2026-02", **told}).accepted is accepted
+    assert [other.task_id for other in dag.tasks if "accepted" in getattr(other, "values", {})] == ["drift"]
+    assert dag.params["accept_feed"] is False

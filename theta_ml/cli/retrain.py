@@ -24,6 +24,9 @@ MARKS = {
 @click.command()
 @click.option("--month", required=True, callback=month_option, help="Month to retrain on, YYYY-MM.")
 @click.option("--bootstrap", is_flag=True, help="Let the first candidate ever become champion.")
+@click.option(
+    "--accept-feed", is_flag=True, help="You have looked: what drift calls another feed is meant, and trained on."
+)
 @click.option("--preset", type=click.Choice(["tiny", "base"]), default="tiny", show_default=True)
 @click.option(
     "--recipe", "recipes", multiple=True, default=["continue"], show_default=True,
@@ -43,6 +46,7 @@ MARKS = {
 def retrain(
     month: str,
     bootstrap: bool,
+    accept_feed: bool,
     preset: str,
     recipes: tuple[str, ...],
     new_tokenizer: bool,
@@ -61,7 +65,7 @@ def retrain(
     tokenizer = "new" if new_tokenizer else "champion"
     parameters = {
         "month": month, "bootstrap": bootstrap, "preset": preset, "recipes": list(recipes), "tokenizer": tokenizer,
-        "approval": approval, "approval_hours": approval_hours,
+        "approval": approval, "approval_hours": approval_hours, "accept_feed": accept_feed,
     }  # fmt: skip
     parameters = {name: value for name, value in parameters.items() if value is not None}
     with Airflow(settings) as airflow:
