@@ -155,12 +155,14 @@ def home() -> Path:
 
 
 def load_settings() -> Settings:
-    """Settings of this process. Raises SettingsError that names each variable at fault."""
+    """Settings of this process. Raises SettingsError that names each variable, or the file, at fault."""
     try:
         return Settings(home=home())
     except ValidationError as error:
         faults = (f"{_variable(fault['loc'])}: {fault['msg']}" for fault in error.errors(include_input=False))
         raise SettingsError("; ".join(faults)) from None
+    except (OSError, ValueError, TypeError) as error:  # the file cannot be read, or is no JSON, or no object
+        raise SettingsError(f"{home() / SETTINGS_FILE} holds no settings ({error}): repair or remove it") from None
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

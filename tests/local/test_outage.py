@@ -14,6 +14,8 @@ from theta_ml.local.outage import RECOVERED, RETRY, Watch
 from theta_ml.mail.message import Message
 from theta_ml.mail.outbox import waiting
 from theta_ml.month import Month
+from theta_ml.settings import Settings, load_settings
+from theta_ml.stage import StageRetry
 
 DEAD = {"scheduler": "no heartbeat for 60 s"}
 MINUTE = 60.0
@@ -36,7 +38,7 @@ class Child:
     def __init__(self, works: bool = True) -> None:
         self.works, self.direct, self.rounds = works, list[Message](), 0
 
-    def __call__(self, layout: Layout, message: Message | None) -> bool:
+    def __call__(self, layout: Layout, settings: Settings, message: Message | None) -> bool:
         if message:
             self.direct.append(message)
         self.rounds += message is None
@@ -77,6 +79,44 @@ def test_what_lives_for_moments_only_is_dead(layout: Layout, database_url: str) 
     assert len(queued(database_url)) == 1
     pass_rounds(Watch(layout, child), now + LIMIT, MINUTE, DEAD)
     assert len(queued(database_url)) == 2
+
+
+def test_without_a_triggerer_airflow_lives(layout: Layout, database_url: str) -> None:
+    watch, child = Watch(layout, Child()), Child()
+    now = pass_rounds(watch, 1e9, 2 * LIMIT, {"triggerer": "no heartbeat for 60 s"})
+    assert queued(database_url) == [] and not layout.outage.exists()
+    pass_rounds(Watch(layout, child), now, LIMIT + MINUTE, {"triggerer": "gone", "dag-processor": "gone"})
+    with psycopg.connect(database_url) as connection:
+        (row,) = connection.execute("SELECT message FROM outbox").fetchall()
+    assert "no working dag-processor, and restarts" in row[0]["text"]
+    assert "triggerer: unwell" in row[0]["text"]
+
+
+def test_what_fails_after_the_mail_was_queued_brings_no_second(
+    layout: Layout, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(settings: Settings) -> None:
+        raise StageRetry("the database went away")
+
+    monkeypatch.setattr(outage, "tell_overdue", away)
+    child = Child()
+    pass_rounds(Watch(layout, child), 1e9, LIMIT + 10 * MINUTE, DEAD)
+    assert len(queued(database_url)) == 1 and child.direct == []
+
+
+@pytest.mark.parametrize("broken", ['{"mail_to": ', "[1]", '{"airflow_port": "many"}'])
+def test_settings_that_make_no_sense_any_more_are_gone_on_without(
+    layout: Layout, broken: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_json(layout.settings, {"mail_to": "ada@example.org"})
+    child = Child()
+    watch = Watch(layout, child)
+    layout.settings.write_text(broken)
+    now = pass_rounds(watch, 1e9, LIMIT + 10 * MINUTE, DEAD)
+    assert [message.to for message in child.direct] == ["ada@example.org"]
+    assert len([line for line in caplog.messages if "going on with the last good settings" in line]) == 1
+    pass_rounds(Watch(layout, child), now, MINUTE, DEAD)  # started anew it has never seen good ones
+    assert child.rounds == 0 and len(child.direct) == 1
 
 
 def test_a_month_that_is_overdue_is_told_of_meanwhile(
@@ -121,7 +161,8 @@ def test_the_mail_arrives_through_a_child_process(layout: Layout, monkeypatch: p
         pass_rounds(Watch(second), 1e9, LIMIT + 5, DEAD, step=LIMIT)
     first, _ = server.received
     text = first.get_body(("plain",))
-    assert text is not None and "api-server: unwell - <b>no</b> answer" in text.get_content()
+    assert text is not None and "no working scheduler and api-server, " in text.get_content()
+    assert "api-server: unwell - <b>no</b> answer" in text.get_content()
     assert first["Subject"] == "Theta: Airflow is dead, since 2001-09-09 01:46 UTC"
 
 
@@ -130,5 +171,5 @@ def test_a_child_is_not_waited_for_long(layout: Layout, monkeypatch: pytest.Monk
     write_json(layout.settings, settings | {"smtp_user": None, "smtp_password": None})
     monkeypatch.setattr(outage, "PATIENCE", 0.05)
     begun = time.monotonic()
-    assert outage.carry(layout, None) is False
+    assert outage.carry(layout, load_settings(), None) is False
     assert time.monotonic() - begun < 2

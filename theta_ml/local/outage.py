@@ -35,7 +35,10 @@ RETRY = 120.0
 PATIENCE = 120.0
 """Seconds that the child has which carries mail."""
 
-Post = Callable[[Layout, Message | None], bool]
+DEAD_WITHOUT = ("scheduler", "api-server", "dag-processor")
+"""Where one of these does not work nothing new is done. Without the triggerer what runs goes on."""
+
+Post = Callable[[Layout, Settings, Message | None], bool]
 
 
 @dataclass(frozen=True)
@@ -55,35 +58,47 @@ class Watch:
     def __init__(self, layout: Layout, post: Post | None = None) -> None:
         self._layout, self._post = layout, post or carry
         self._file = layout.outage
+        self._settings: Settings | None = None
+        """The last good ones: they may be at fault just when Airflow is dead."""
+        self._broken = ""
+        self._read_settings()
 
     def note(self, faults: Mapping[str, str], now: float) -> None:
         """`faults`: what is wrong, by service of Airflow's; empty where all is well."""
         before = self._outage()
-        if not faults:
+        if not faults.keys() & set(DEAD_WITHOUT):
             if before:
                 self._end(before, now)
             return
         outage = replace(before or Outage(now), well_since=None)
-        settings = load_settings()
-        if now - outage.since >= settings.outage_minutes * 60 and now - outage.tried >= RETRY:
-            outage = replace(outage, tried=now)
-            outage = replace(outage, told=self._tell(outage, faults, settings))
         if outage != before:
             self._keep(outage)
+        settings = self._read_settings()
+        if settings and now - outage.since >= settings.outage_minutes * 60 and now - outage.tried >= RETRY:
+            self._tell(replace(outage, tried=now), faults, settings)
 
-    def _tell(self, outage: Outage, faults: Mapping[str, str], settings: Settings) -> bool:
-        """Whether the mail has left or waits where it is safe."""
-        message = _message(outage, faults, settings)
+    def _read_settings(self) -> Settings | None:
+        """What the settings are, or were when they last made sense; None where they never did."""
         try:
-            if not outage.told:
-                _queue(message, settings)
-            for month in tell_overdue(settings):
-                log.warning("%s is overdue: a mail says so", month)
-        except (StageRetry, SettingsError) as error:
-            log.warning("Airflow is dead, and so is the outbox: %s", error)
-            return outage.told or self._post(self._layout, message)
-        self._post(self._layout, None)
-        return True
+            self._settings, self._broken = load_settings(), ""
+        except SettingsError as error:
+            if str(error) != self._broken:
+                log.warning("going on with the last good settings: %s", error)
+            self._broken = str(error)
+        return self._settings
+
+    def _tell(self, outage: Outage, faults: Mapping[str, str], settings: Settings) -> None:
+        """The outage's own mail first, kept as told before anything else is tried: there is one an outage."""
+        told = outage.told or self._told(_message(outage, faults, settings), settings)
+        self._keep(replace(outage, told=told))
+        if _tell_overdue(settings) and not self._broken:
+            self._post(self._layout, settings, None)
+
+    def _told(self, message: Message, settings: Settings) -> bool:
+        """Whether the mail has left, or waits where it is safe. Who carries what waits reads the settings anew."""
+        if not self._broken and _queue(message, settings):
+            return True
+        return self._post(self._layout, settings, message)
 
     def _end(self, outage: Outage, now: float) -> None:
         if outage.well_since is None:
@@ -103,21 +118,39 @@ class Watch:
         write_json(self._file, asdict(outage))
 
 
-def _queue(message: Message, settings: Settings) -> None:
-    with database_faults(), connect(settings) as connection:
-        enqueue(connection, message, run_id="", month="", kind="outage")
+def _queue(message: Message, settings: Settings) -> bool:
+    """Whether there is an outbox to wait in."""
+    try:
+        with database_faults(), connect(settings) as connection:
+            enqueue(connection, message, run_id="", month="", kind="outage")
+    except (StageRetry, SettingsError) as error:
+        log.warning("Airflow is dead, and so is the outbox: %s", error)
+        return False
+    return True
+
+
+def _tell_overdue(settings: Settings) -> bool:
+    """Whether the outbox could be looked into."""
+    try:
+        for month in tell_overdue(settings):
+            log.warning("%s is overdue: a mail says so", month)
+    except (StageRetry, SettingsError) as error:
+        log.warning("whether a month is overdue cannot be told: %s", error)
+        return False
+    return True
 
 
 def _message(outage: Outage, faults: Mapping[str, str], settings: Settings) -> Message:
     since = datetime.fromtimestamp(outage.since, UTC)
+    dead = " and ".join(name for name in DEAD_WITHOUT if name in faults)
     letter = Letter(
         month="",
         outcome="Airflow is dead",
         headline=f"since {since:%Y-%m-%d %H:%M} UTC",
         tone="bad",
         sentence=(
-            f"Airflow has not worked since {since:%Y-%m-%d %H:%M} UTC, and restarts did not help: nothing is trained, "
-            "decided or promoted until it does. The champion serves on."
+            f"Airflow has not worked since {since:%Y-%m-%d %H:%M} UTC: no working {dead}, and restarts did not help. "
+            "Nothing is trained, decided or promoted until it works. The champion serves on."
         ),
         links=[Link("Airflow", settings.airflow)],
         footer=f"On {os.uname().nodename}, THETA_HOME {settings.home}. `theta status` and `theta logs SERVICE` say "
@@ -127,14 +160,20 @@ def _message(outage: Outage, faults: Mapping[str, str], settings: Settings) -> M
     return compose(letter, settings, "outage", str(settings.home), since.isoformat())
 
 
-def carry(layout: Layout, message: Message | None) -> bool:
+def carry(layout: Layout, settings: Settings, message: Message | None) -> bool:
     """Runs the child that carries mail through Airflow's SMTP provider: this message by itself, or, without one, what
     waits in the outbox. Whether all went well."""
     command = [sys.executable, "-m", "theta_airflow.post", *(["--direct"] if message else [])]
     text = json.dumps(asdict(message)) if message else ""
     try:
         child = subprocess.run(
-            command, input=text, env=_environment(layout), text=True, capture_output=True, timeout=PATIENCE, check=False
+            command,
+            input=text,
+            env=_environment(layout, settings),
+            text=True,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         log.warning("the mail's child had not ended after %.0f s", PATIENCE)
@@ -144,9 +183,11 @@ def carry(layout: Layout, message: Message | None) -> bool:
     return child.returncode == 0
 
 
-def _environment(layout: Layout) -> dict[str, str]:
+def _environment(layout: Layout, settings: Settings) -> dict[str, str]:
     """This process's, with the provider's connection; neither Airflow's configuration nor its database."""
-    known = mail_connection(read_json(layout.settings))
+    password = settings.smtp_password
+    server = settings.model_dump(include={"smtp_host", "smtp_port", "smtp_user", "smtp_security"})
+    known = mail_connection(server | {"smtp_password": password.get_secret_value() if password else None})
     connection = {name: value for name, value in known.items() if name != "connection_id" and value is not None}
     folders = (str(Path(repository()) / "plugins"), str(repository()), os.environ.get("PYTHONPATH", ""))
     return {
