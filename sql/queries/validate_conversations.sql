@@ -17,6 +17,17 @@ known AS (
       AND language IS NOT NULL
       AND to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM') = ANY (%(past)s)
 ),
+imported AS (
+    SELECT sum(rejected) / greatest(sum(conversations + duplicates + rejected), 1) AS rejected
+    FROM import_batches
+    WHERE batch_id IN (
+        SELECT batch_id
+        FROM conversations
+        WHERE occurred_at >= %(start)s
+          AND occurred_at < %(end)s
+          AND landed_at <= %(watermark)s
+    )
+),
 said AS (
     SELECT
         conversation,
@@ -41,6 +52,7 @@ SELECT
     lowest_feedback,
     highest_feedback,
     reply_chars,
+    coalesce((SELECT rejected FROM imported), 0)::float8 AS rejected,
     coalesce(user_hash = (SELECT user_hash FROM busiest), false)::int AS of_busiest_user,
     -- where the months before name none, the feed has begun to name its languages, and none of them is new
     (EXISTS (SELECT FROM known) AND language IS NOT NULL AND language NOT IN (SELECT language FROM known))::int

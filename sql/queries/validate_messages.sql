@@ -16,6 +16,7 @@ SELECT
     position,
     role,
     rating,
+    created_at,
     seconds_in,
     chars,
     blank,

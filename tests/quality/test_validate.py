@@ -87,6 +87,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "no words": (lambda rows: damage.texts(rows[:9], lambda text, dice: "?!") + rows[9:], "conversations with words"),
     "backwards": (lambda rows: damage.timed(rows[:9], -2.0) + rows[9:], "times in order"),
     "years apart": (lambda rows: damage.timed(rows[:9], 4e7) + rows[9:], "plausible times"),
+    "of another year": (lambda rows: damage.timed(rows, 4e6), "inside the month"),
     "no code": (lambda rows: damage.in_language(rows[:9], "<unknown>") + rows[9:], "languages by their codes"),
     "another language": (lambda rows: damage.in_language(rows, "fi"), "new languages"),
     "flooded by one user": (lambda rows: damage.by_users(rows, 0.3), "share of one user"),
@@ -102,7 +103,7 @@ TOGETHER = [
     ["short replies", "half gone"],
     ["no replies", "landed fifteen times"],
     ["one role"],
-    ["echo"],
+    ["echo", "of another year"],
 ]
 """Kinds that do not hide each other: one month has them all, for a validation takes seconds."""
 
@@ -220,6 +221,24 @@ def test_a_feed_that_begins_to_name_its_languages_brings_no_new_one(landed: Land
     assert report.passed, report.sentence
 
 
+def test_a_time_that_lost_its_zone_and_imports_that_rejected_much_block_the_month(
+    landed: Landed, chats: Months
+) -> None:
+    landed.land(until(chats, "2026-01"))
+    with psycopg.connect(landed.url) as connection:
+        connection.execute(
+            "INSERT INTO import_batches (file, conversations, rejected) VALUES ('a', 60, 20), ('b', 9, 9)"
+        )
+        connection.execute("UPDATE conversations SET batch_id = 1")
+        connection.execute("ALTER TABLE model_feedback ALTER given_at TYPE timestamp")
+    report, _ = landed.judge("2026-01")
+    assert report.sentence == (
+        "2026-01 is blocked: 1 of the columns of conversations, messages and model_feedback are missing or of another"
+        " type; 25 % of the rows of the imports that brought the month were rejected, for their id, date, roles"
+        " or text (at most 10 %)"
+    )
+
+
 def test_a_threshold_can_be_set_and_the_same_data_gives_the_same_report(landed: Landed, orders: Months) -> None:
     strict, _ = landed.validate(until(orders, "2026-01"), max_same_reply=0.01)
     assert failed(strict) == {"most frequent reply"}
@@ -236,7 +255,7 @@ def test_the_pages_hold_everything_and_nobodys_words(
     assert all(check.name in page for check in report.checks)
     assert report.quarantined["unreadable characters"] > 100 and "could not read (U+FFFD)" in page
     pages = [path.read_text() for path in folder.rglob("*") if path.is_file()]
-    assert len(pages) == 8 and (folder / "data_docs" / "index.html").exists()
+    assert len(pages) == 10 and (folder / "data_docs" / "index.html").exists()
     assert not re.search(r"<script|<link|<img|https?://|url\(", "".join([*pages[:-1], page]))
     said = {m["content"] for c in rows for m in c["messages"] if len(m["content"]) > 15}
     names = said | {c["id"] for c in rows} | {"flood", "user-1"}

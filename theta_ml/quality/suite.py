@@ -77,11 +77,11 @@ def _observed(result: dict[str, Any]) -> float | str | None:
     if "unexpected_percent" in result:
         # None where every row lacks the value: no row broke the rule
         return float(result["unexpected_percent"] or 0.0) / 100
+    if "missing_count" in result:  # a set that the column should contain
+        return float(result["missing_count"])
     value = result.get("observed_value")
     if isinstance(value, dict):
         return ", ".join(f"{float(number):g}" for number in value["values"])
-    if isinstance(value, list):
-        return f"{len(value)} columns"
     if isinstance(value, str):
         return value
     return None if value is None or math.isnan(value) else float(value)
@@ -99,8 +99,8 @@ def _expected(kwargs: dict[str, Any], unit: str) -> str:
     if "quantile_ranges" in kwargs:
         ranges = kwargs["quantile_ranges"]["value_ranges"]
         return ", ".join(f"{shown(low, unit)} to {shown(high, unit)}" for low, high in ranges)
-    if "column_set" in kwargs:
-        return f"{len(kwargs['column_set'])} columns, by their names"
+    if "value_set" in kwargs and unit == "count":
+        return "none"
     if "type_" in kwargs:
         return str(kwargs["type_"]).lower()
     allowed = 1 - kwargs.get("mostly", 1.0)

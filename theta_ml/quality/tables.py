@@ -23,6 +23,8 @@ WAIT_SECONDS = 600
 """Somebody else who validates under the same key ends sooner."""
 _MEMORY = "64MB"
 """For each sort and hash of a query."""
+_PARTS = ("landing", "said", "messages", "past", "conversations")
+"""Tables, in the order in which one needs the other."""
 _FEATURES = {f"{suite}_features": sql.SQL(query(f"{suite}_features").decode()) for suite in SUITES}
 
 
@@ -43,7 +45,7 @@ class FeatureTables:
     """Names in SCHEMA."""
 
     names: dict[str, str]
-    """By suite."""
+    """Of the suites' tables, and of those that they were made from."""
     rows: dict[str, int]
     past: list[Past]
     """Of the months before, oldest first; of those that hold conversations."""
@@ -70,19 +72,14 @@ def feature_tables(connection: psycopg.Connection, key: str, span: Span) -> Iter
 
 def _make(connection: psycopg.Connection, key: str, span: Span) -> FeatureTables:
     connection.execute("SELECT set_config('work_mem', %s, false)", [_MEMORY])
-    names = {part: f"{part}_{key}" for part in ("said", "past", *SUITES)}
+    names = {part: f"{part}_{key}" for part in _PARTS}
     tables = {part: sql.Identifier(SCHEMA, name) for part, name in names.items()}
     rows = {}
-    for part in ("said", "messages", "past", "conversations"):
+    for part in _PARTS:
         rows[part] = _run(connection, f"validate_{part}", tables, span).rowcount
     past = [Past(*row) for row in _run(connection, "validate_history", tables, span).fetchall()]
     began = connection.execute("SELECT min(occurred_at) FROM conversations WHERE landed_at <= %s", [span.watermark])
-    return FeatureTables(
-        {suite: names[suite] for suite in SUITES},
-        {suite: rows[suite] for suite in SUITES},
-        past,
-        next(began)[0],
-    )
+    return FeatureTables(names, rows, past, next(began)[0])
 
 
 def _run(
@@ -118,7 +115,7 @@ def _is_free(connection: psycopg.Connection, key: str) -> bool:
 
 
 def _drop(connection: psycopg.Connection, key: str) -> None:
-    for part in ("said", "past", *SUITES):
+    for part in _PARTS:
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(SCHEMA, f"{part}_{key}")))
 
 

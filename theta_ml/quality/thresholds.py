@@ -21,6 +21,9 @@ class ValidateSpec:
     """Months before whose replies and conversations this month is compared with."""
     reply_length_factor: float = 2.5
     """How many times longer or shorter the median conversation's replies may be than in the months before."""
+    max_rejected: float = 0.1
+    """Rows that the imports which brought the month turned away: without an id, a date, a known role or readable
+    text. More, and what did land is not the month."""
     min_with_reply: float = 0.5
     """Conversations with at least one reply: without one there is nothing to learn."""
     min_starts_with_user: float = 0.5

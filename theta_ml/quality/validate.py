@@ -8,7 +8,7 @@ snapshot has set aside are judged with the others: a month with too many of them
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import psycopg
 
@@ -29,7 +29,11 @@ from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, Stage, StageFailed, Work
 
 DOCS = "data_docs"
+JUDGED = ("landing", *SUITES)
+"""Suites, in their order."""
 _NAMED_FAULTS = 3
+_BEFORE, _AFTER = timedelta(days=1), timedelta(days=7)
+"""Talks that the month holds may begin the day before in another time zone, and some go on for days."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class ValidationReport:
 
 def resolve(spec: ValidateSpec, inputs: Inputs, settings: Settings, run_id: str) -> ValidateSpec:
     """Names the suites' text before the stage's key is taken: edited suites judge anew."""
-    return replace(spec, suites=digest([read_suite(name) for name in SUITES]))
+    return replace(spec, suites=digest([read_suite(name) for name in JUDGED]))
 
 
 def validate(spec: ValidateSpec, inputs: Inputs, work: Work) -> ValidationReport:
@@ -80,7 +84,7 @@ def span(spec: ValidateSpec, snapshot: Snapshot) -> Span:
 def run_checks(spec: ValidateSpec, snapshot: Snapshot, tables: FeatureTables, judge: Judge) -> list[Check]:
     """All suites on the month's tables."""
     known = parameters(spec, snapshot, tables)
-    return [check for name in SUITES for check in run_suite(name, tables, judge, spec.month, known)]
+    return [check for name in JUDGED for check in run_suite(name, tables, judge, spec.month, known)]
 
 
 def parameters(spec: ValidateSpec, snapshot: Snapshot, tables: FeatureTables) -> Parameters:
@@ -91,8 +95,8 @@ def parameters(spec: ValidateSpec, snapshot: Snapshot, tables: FeatureTables) ->
     volume = usual_volume(counts, elapsed(snapshot), spec.lowest_volume, spec.lowest_volume_unsure, spec.highest_volume)
     reply = usual_reply(past, spec.reply_length_factor)
     return asdict(spec) | {
-        "month_start": month.start.isoformat(),
-        "month_end": month.end.isoformat(),
+        "earliest_message": (month.start - _BEFORE).isoformat(),
+        "latest_message": (month.end + _AFTER).isoformat(),
         "volume_low": volume[0],
         "volume_high": volume[1],
         "reply_chars_low": reply[0],
@@ -129,4 +133,4 @@ def _sentence(month: str, conversations: int, checks: list[Check]) -> str:
     return f"{month} is blocked: {named}{rest}"
 
 
-STAGE = Stage("validate", 2, ValidateSpec, validate, resolve)
+STAGE = Stage("validate", 3, ValidateSpec, validate, resolve)
