@@ -40,7 +40,7 @@ LEFT JOIN (
         -- a letter or digit anywhere, as in `blank` of a message
         max((
             content ~ '[A-Za-z0-9]'
-            OR (octet_length(content) <> char_length(content) AND content ~ '[ªµºÀ-ÖØ-öø-ˁͰ-῿Ⰰ-ⷿ々-〇〱-퟿豈-ﴽﵐ-﷿ﹰ-ﻼ０-９Ａ-Ｚａ-ｚｦ-ￜ\U00010000-\U0001BFFF\U00020000-\U0003FFFF]')
+            OR (octet_length(content) <> char_length(content) AND content ~ '[ªµºÀ-ÖØ-öø-ˁͰ-῿Ⰰ-ⷿ々-〇〱-퟿\uF900-ﴽﵐ-﷿ﹰ-ﻼ０-９Ａ-Ｚａ-ｚｦ-ￜ\U00010000-\U0001BFFF\U00020000-\U0003FFFF]')
         )::int) AS has_words,
         count(*) FILTER (WHERE role = 'assistant') AS replies,
         min(position) FILTER (WHERE role = 'user') AS first_user,

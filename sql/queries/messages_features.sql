@@ -1,18 +1,20 @@
 -- What can be told of a message without its text: a row a message of the span, nobody's words in it. Each pattern is
 -- looked for only where a cheaper test has not ruled it out already; classes of letters are written as ranges, for what
--- [[:alpha:]] means depends on the database's locale.
+-- [[:alpha:]] means depends on the database's locale. theta_ml/quality/text.py asks the same of snapshots: an edit belongs
+-- in both.
 SELECT
     conversation_id,
     position,
     role,
     messages.rating,
+    created_at,
     date_part('epoch', created_at - occurred_at) AS seconds_in,
     char_length(content) AS chars,
     (
         content !~ '[A-Za-z0-9]'
         AND (
             octet_length(content) = char_length(content)
-            OR content !~ '[ªµºÀ-ÖØ-öø-ˁͰ-῿Ⰰ-ⷿ々-〇〱-퟿豈-ﴽﵐ-﷿ﹰ-ﻼ０-９Ａ-Ｚａ-ｚｦ-ￜ\U00010000-\U0001BFFF\U00020000-\U0003FFFF]'
+            OR content !~ '[ªµºÀ-ÖØ-öø-ˁͰ-῿Ⰰ-ⷿ々-〇〱-퟿\uF900-ﴽﵐ-﷿ﹰ-ﻼ０-９Ａ-Ｚａ-ｚｦ-ￜ\U00010000-\U0001BFFF\U00020000-\U0003FFFF]'
         )
     )::int AS blank,
     -- UTF-8 read as Latin-1 or Windows-1252: "Ã©" for "é", "â€™" for an apostrophe, "ðŸ˜€" for an emoji
@@ -47,7 +49,7 @@ SELECT
         WHEN role = 'assistant'
         THEN (
             content ~* '^\W*(\d{3}\W+)?(an? )?((internal|unexpected|unknown) (server )?error|bad gateway|gateway time-?out|service (is )?(temporarily )?unavailable|error occurred|error[ :]+\d{3}|http(/\d\S*)? [45]\d\d|request (timed out|failed)|too many requests|rate limit|traceback \(most recent|upstream (connect|request) )'
-            OR (char_length(content) < 40 AND content ~* '^\s*(null|none|nan|undefined|\[object object\])\s*$')
+            OR content ~* '^\s*(null|none|nan|undefined|\[object object\])\s*$'
             OR content ~* '^\s*<(!doctype|html)\y'
         )::int
     END AS error_reply,

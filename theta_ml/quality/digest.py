@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 STAGE = "digest"
 """Digests lie in the store beside the stages' outputs, under this name."""
-VERSION = 1
+VERSION = 2
 """Raised when the same conversations would be described differently."""
 SAMPLE = 2000
 """Conversations of a month that are compared, at the most."""

@@ -103,4 +103,4 @@ def _drawn(work: Work, found: list[Compared]) -> list[dict[str, float]]:
     return scores
 
 
-STAGE = Stage("drift", 3, DriftSpec, drift)
+STAGE = Stage("drift", 4, DriftSpec, drift)

@@ -75,4 +75,4 @@ def metrics(profile: Profile) -> dict[str, float]:
     return {f"profile.{name}": value for name, value in (profile.statistics | profile.indicators).items()}
 
 
-STAGE = Stage("profile", 2, ProfileSpec, profile)
+STAGE = Stage("profile", 3, ProfileSpec, profile)
