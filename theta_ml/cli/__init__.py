@@ -14,6 +14,7 @@ COMMANDS = {
     "import": ("theta_ml.landing.commands:import_", "Land conversations from JSONL files."),
     "export": ("theta_ml.landing.commands:export", "Write conversations as JSONL, redacted."),
     "simulate": ("theta_ml.landing.commands:simulate", "Land months of plausible conversations, for a demo."),
+    "quarantine": ("theta_ml.landing.commands:quarantine", "What snapshots set aside, and why."),
     "data": ("theta_ml.corpus.commands:data", "What a corpus is made of: list, add, show, count."),
     "retrain": ("theta_ml.cli.retrain:retrain", "Retrain on a month, through Airflow."),
     "tune": ("theta_ml.cli.tune:tune", "Search hyper-parameters; the best become a recipe."),

@@ -1,7 +1,8 @@
-"""`theta import`, `theta export` and `theta simulate`."""
+"""`theta import`, `theta export`, `theta simulate` and `theta quarantine`."""
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -209,3 +210,46 @@ def simulate(months: int, seed: int, start: str, as_json: bool) -> None:
             path = folder / f"seed-{seed}-{Month.parse(start).shift(index)}.jsonl"
             path.write_text("".join(f"{line}\n" for line in month_lines(Month.parse(start), index, seed)))
             importer.run(path, progress(path.name))
+
+
+@click.command()
+@click.option("--month", metavar="YYYY-MM", callback=_month, help="Of this month only.")
+@click.option("--json", "as_json", is_flag=True, help="Print each conversation's id, rule and reason as JSON.")
+def quarantine(month: str | None, as_json: bool) -> None:
+    """What the newest snapshots set aside, and why: counts by rule; with --json which conversations.
+
+    The rules are those of expectations/ with "quarantine": true. No word of a conversation is shown.
+    """
+    from dataclasses import asdict
+
+    from theta_ml.landing.database import connect, database_faults
+    from theta_ml.landing.quarantine import set_aside_newest
+    from theta_ml.settings import load_settings
+    from theta_ml.stage import StageRetry
+
+    try:
+        with database_faults(), connect(load_settings()) as connection:
+            rows = [asdict(aside) for aside in set_aside_newest(connection, month)]
+    except StageRetry as error:
+        raise click.ClickException(str(error)) from None
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    elif rows:
+        _print_rules(rows)
+    else:
+        click.echo(f"Nothing{f' of {month}' if month else ''} is set aside.")
+
+
+def _print_rules(rows: list[dict[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for title in ("month", "rule", "conversations"):
+        table.add_column(title, justify="right" if title == "conversations" else "left")
+    table.add_column("why")
+    counted = Counter((row["month"], row["rule"], row["reason"]) for row in rows)
+    for (month, rule, reason), count in sorted(counted.items(), key=lambda item: (item[0][0], -item[1], item[0])):
+        table.add_row(month, Text(rule), f"{count:,}", Text(f"the conversation {reason}"))
+    Console().print(table)

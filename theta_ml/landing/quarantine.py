@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import class_row
 
 from theta_ml.landing.database import query
 from theta_ml.landing.suites import SUITES, digest, read_suite
@@ -52,6 +53,26 @@ def rules() -> list[Rule]:
     for rule in found:
         _broken(rule, Values())
     return found
+
+
+@dataclass(frozen=True)
+class Aside:
+    """A conversation that is set aside for one rule, told without a word of it."""
+
+    month: str
+    conversation_id: str
+    rule: str
+    reason: str
+
+
+def set_aside_newest(connection: psycopg.Connection, month: str | None = None) -> list[Aside]:
+    """Of the newest snapshot of the month, or of each: a row for each rule that a conversation breaks."""
+    with connection.cursor(row_factory=class_row(Aside)) as cursor:
+        return cursor.execute(
+            "SELECT month, conversation_id, rule, reason FROM newest_quarantine"
+            " WHERE %(month)s::text IS NULL OR month = %(month)s ORDER BY month, conversation_id, rule",
+            {"month": month},
+        ).fetchall()
 
 
 def reasons() -> dict[str, str]:
