@@ -1,6 +1,7 @@
 """`theta ledger` and `theta champion`: what was decided, and who is champion."""
 
 import json
+from collections import Counter
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -52,22 +53,31 @@ def _print(rows: list[dict[str, Any]]) -> None:
     from rich.text import Text
 
     table = Table(show_lines=True)
-    for title in ("month", "decision", "version", "champion"):
-        table.add_column(title, no_wrap=True)
+    for title in ("decided, UTC", "month", "decision", "version", "champion"):
+        table.add_column(title, no_wrap=title != "decided, UTC")
     table.add_column("why")
+    runs = Counter(row["month"] for row in rows)
     for row in rows:
         before, after = (str(row[f"champion_{when}"] or "-") for when in ("before", "after"))
         champion = after if before == after else f"{before} → {after}"
         version = str(row["candidate_version"] or "-")
-        table.add_row(row["month"], row["decision"], version, champion, Text(_why(row)))
+        decided = row["decided_at"][:16].replace("T", "\n")
+        why = f"{_why(row)}\nrun {row['run_id']}" if runs[row["month"]] > 1 else _why(row)
+        table.add_row(decided, row["month"], row["decision"], version, champion, Text(why))
     Console().print(table)
 
 
 def _why(row: dict[str, Any]) -> str:
+    return "\n".join([row["sentence"], *_word(row)])
+
+
+def _word(row: dict[str, Any]) -> list[str]:
+    """A person's, and until when it holds; of an approval the reason names who gave it."""
     if not row["reason"]:
-        return str(row["sentence"])
+        return []
+    who = "" if row["reason"] == f"approved by {row['actor']}" else f"{row['actor']}: "
     until = f", until {shown(row['expires_at'])}" if row["expires_at"] else ""
-    return f"{row['sentence']}\n{row['actor']}: {row['reason']}{until}"
+    return [f"{who}{row['reason']}{until}"]
 
 
 def shown(instant: str) -> str:
@@ -122,9 +132,7 @@ def tell(found: dict[str, Any]) -> None:
     """The champion that a row made."""
     since = shown(found["decided_at"])
     click.echo(f"version {found['champion_after']}, trained up to {found['month']}, champion since {since}")
-    click.echo(found["sentence"])
-    if found["reason"]:
-        click.echo(f"{found['actor']}: {found['reason']}")
+    click.echo(_why(found))
 
 
 def told(entry: "Entry", as_json: bool) -> None:
@@ -135,5 +143,4 @@ def told(entry: "Entry", as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(written, indent=2, ensure_ascii=False))
     else:
-        click.echo(written["sentence"])
-        click.echo(f"{written['actor']}: {written['reason']}")
+        click.echo(_why(written))
