@@ -1,4 +1,6 @@
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner, Result
@@ -47,6 +49,42 @@ def test_ledger_and_champion_of_a_date(ledger: Settings) -> None:
     assert json.loads(_theta("champion", "--at", "2001-01-01", "--json").output) is None
     assert "version 3, trained up to 2026-03" in _theta("champion", "--at", "2999-12-31").output
     assert CliRunner().invoke(theta, ["champion", "--at", "soon"]).exit_code == 2
+
+
+def test_a_row_says_when_of_which_run_on_whose_word_and_until_when(
+    ledger: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    until = datetime(2099, 3, 31, 12, tzinfo=UTC)
+    approved = replace(_row("r2", "2026-02", "promoted", 2, 1, 2), actor="ann", reason="approved by ann")
+    by_hand = replace(_row("h", "2026-01", "manual", 1, 2, 1), actor="bob", reason="it spoke French", expires_at=until)
+    with open_ledger(ledger) as connection:
+        append(connection, _row("r1", "2026-01", "bootstrap", 1, None, 1))
+        append(connection, approved)
+        append(connection, by_hand)
+        day = decisions(connection)[0].decided_at
+    told = _theta("ledger").output
+    assert day and f"{day.astimezone(UTC):%Y-%m-%d}" in told
+    assert "run r1" in told and "run h" in told and "run r2" not in told  # that month has but one
+    assert "approved by ann" in told and "ann: approved" not in told
+    for output in (told, _theta("champion").output):
+        assert "bob: it spoke French, until 2099-03-31 12:00 UTC" in output
+
+
+def test_what_is_retired_stays_retired(ledger: Settings) -> None:
+    import psycopg
+
+    with open_ledger(ledger) as connection:
+        connection.execute("INSERT INTO retired_versions (version, training_key, source) VALUES (3, 'k', 'runs:/a/b')")
+        connection.execute("UPDATE retired_versions SET finished_at = clock_timestamp()")
+    for statement in (
+        "DELETE FROM retired_versions",
+        "TRUNCATE retired_versions",
+        "UPDATE retired_versions SET finished_at = NULL",
+        "UPDATE retired_versions SET version = 4",
+    ):
+        with pytest.raises(psycopg.errors.RaiseException, match="retired version"), open_ledger(ledger) as connection:
+            connection.execute(statement)
 
 
 def test_who_was_champion_on_a_day(ledger: Settings) -> None:
