@@ -1,15 +1,18 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.registry.pipeline import HISTORY, Pipeline
+from theta_ml.evaluation import evaluate as evaluation
+from theta_ml.evaluation.evaluate import EvaluateSpec
 from theta_ml.registry import aliases, by_hand, judgement
 from theta_ml.registry.ledger import Entry
-from theta_ml.stage import StageFailed, StageRetry, StageSkipped
+from theta_ml.stage import Stage, StageFailed, StageRetry, StageSkipped
 from theta_ml.tracking import candidate_run, client
 
 
@@ -209,15 +212,48 @@ def test_a_no_is_measured_again_as_well(measuring: Pipeline) -> None:
     assert decided["champion_before"] == 1
 
 
+def _version(pipeline: Pipeline, number: int) -> Any:
+    return client(pipeline.settings).get_model_version(pipeline.settings.registered_model, str(number))
+
+
+def _shown(pipeline: Pipeline, number: int) -> str:
+    """What the version's page says, and the verdict's own."""
+    version = _version(pipeline, number)
+    html = client(pipeline.settings).download_artifacts(version.run_id, "verdict/verdict.html")
+    return f"{version.description}\n{Path(html).read_text()}"
+
+
+def test_what_is_not_there_any_more_to_measure_with_fails_the_promotion(
+    measuring: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measuring.crown("2026-01", "run-1", "a")
+    uris = measuring.measured("2026-02", "late", "b", 1.5)
+    decided = measuring.decide("2026-02", "late", uris)
+    measuring.crown("2026-02", "run-2", "c")
+
+    def unmounted(*_: Any) -> Any:
+        raise StageSkipped("there are no benchmarks")
+
+    monkeypatch.setattr(evaluation, "STAGE", Stage("evaluate", 1, EvaluateSpec, unmounted))
+    with pytest.raises(StageFailed, match=r"evaluate: measured before.*there are no benchmarks"):
+        measuring.promote("2026-02", "late", uris, decided)
+
+
 def test_a_yes_that_a_person_declines(measuring: Pipeline) -> None:
     measuring.crown("2026-01", "run-1", "a")
     uris = measuring.measured("2026-02", "asked", "b", 1.9)
     decided = measuring.decide("2026-02", "asked", uris)
     newer = measuring.crown("2026-03", "run-3", "c")
+    shown = _shown(measuring, 2)
+    assert "2026-02: the gate says yes" in shown and "Promoted" not in shown and ": promoted" not in shown
     measuring.decline("2026-02", "asked", uris, decided, answered_by="ann")
     entry = measuring.ledger[-1]
-    assert entry.sentence.startswith("Rejected: ann said no; the gate said yes: promoted: 1.90 bits per byte")
+    assert entry.sentence.startswith("Rejected: ann said no; the gate said yes: 1.90 bits per byte")
     assert (entry.decision, entry.actor, entry.champion_after) == ("rejected", "ann", newer.version)
+    shown = _shown(measuring, 2)
+    assert "**2026-02: rejected.** Rejected: ann said no; the gate said yes: 1.90" in shown
+    assert "<title>2026-02: rejected</title>" in shown and "the gate says yes" not in shown
+    assert json.loads(_version(measuring, 2).tags["theta.verdict"])["decision"] == "rejected"
     other = measuring.measured("2026-04", "unheard", "d", 1.0)
     silent = measuring.decline("2026-04", "unheard", other, measuring.decide("2026-04", "unheard", other), hours=72)
     assert "nobody approved within 72 hours" in silent.document["value"]["sentence"]
@@ -234,6 +270,8 @@ def test_a_yes_that_a_person_approves(measuring: Pipeline) -> None:
     measuring.promote("2026-02", "asked", uris, measuring.decide("2026-02", "asked", uris), approved_by="ann")
     entry = measuring.ledger[-1]
     assert (entry.decision, entry.actor, entry.reason) == ("promoted", "ann", "approved by ann")
+    shown = _shown(measuring, 2)
+    assert "**2026-02: promoted.** Promoted: 1.90" in shown and "the gate says yes" not in shown
     with pytest.raises(StageSkipped, match="rejected"):
         worse = measuring.measured("2026-03", "run-3", "c", 1.9)
         measuring.decline("2026-03", "run-3", worse, measuring.decide("2026-03", "run-3", worse))

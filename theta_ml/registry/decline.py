@@ -3,9 +3,12 @@
 from dataclasses import dataclass, replace
 
 from theta_ml.evaluation.report import EvaluationReport
+from theta_ml.evaluation.sentence import says_yes
 from theta_ml.evaluation.verdict import Verdict
 from theta_ml.registry.evidence import numbers
+from theta_ml.registry.ledger import alone
 from theta_ml.registry.promote import Promotion, yes_of
+from theta_ml.registry.publish import publish_verdict
 from theta_ml.registry.settle import refuse
 from theta_ml.stage import Inputs, Stage, Work
 
@@ -26,6 +29,9 @@ def decline(spec: DeclineSpec, inputs: Inputs, work: Work) -> Promotion:
     said_no = replace(verdict, decision="rejected", sentence=sentence(spec, verdict))
     measured = numbers(inputs.optional("evaluate", EvaluationReport))
     entry = refuse(work.settings, said_no, measured, work.run_id, spec.answered_by)
+    if entry.sentence == said_no.sentence and verdict.mlflow_run_id:
+        with alone(work.settings, work.run_id):
+            publish_verdict(work.settings, verdict.mlflow_run_id, said_no, inputs)
     work.events.log(entry.sentence)
     return Promotion.of(entry)
 
@@ -33,11 +39,7 @@ def decline(spec: DeclineSpec, inputs: Inputs, work: Work) -> Promotion:
 def sentence(spec: DeclineSpec, verdict: Verdict) -> str:
     hours = f"{spec.hours:g} hour{'' if spec.hours == 1 else 's'}"
     answer = f"{spec.answered_by} said no" if spec.answered_by else f"nobody approved within {hours}"
-    return f"Rejected: {answer}; the gate said yes: {_lowered(verdict.sentence)}"
-
-
-def _lowered(text: str) -> str:
-    return text[:1].lower() + text[1:]
+    return f"Rejected: {answer}; {says_yes(verdict.sentence, 'said')}"
 
 
 STAGE = Stage(name="decline", version=1, spec=DeclineSpec, function=decline, effects=True)

@@ -20,7 +20,7 @@ from theta_ml.evaluation.thresholds import Thresholds
 from theta_ml.evaluation.verdict import Verdict
 from theta_ml.registry.champion import at_version, model_version
 from theta_ml.registry.evidence import gather, numbers
-from theta_ml.registry.ledger import alone, hold_of, open_ledger
+from theta_ml.registry.ledger import CROWNING, alone, hold_of, open_ledger
 from theta_ml.registry.publish import (
     comparison_url,
     publish_candidates,
@@ -30,7 +30,7 @@ from theta_ml.registry.publish import (
 )
 from theta_ml.registry.settle import Numbers
 from theta_ml.settings import Settings
-from theta_ml.stage import Inputs, Stage, Work, run_stage
+from theta_ml.stage import Inputs, Stage, StageFailed, StageSkipped, Work, run_stage
 from theta_ml.store import Artifact, Store
 from theta_ml.tracking import retraining_run
 
@@ -111,7 +111,13 @@ def _again(stage: Stage[Any], measured: Artifact, champion: Champion | None, wor
     work.events.log(f"{stage.name}: against {against}, which is champion by now")
     spec = TypeAdapter(stage.spec).validate_python(measured.document["spec"])
     before = list(_uris(work.store, measured.document["inputs"]))
-    result = run_stage(stage, replace(spec, champion=champion), before, work.run_id, work.settings, work.events)
+    try:
+        result = run_stage(stage, replace(spec, champion=champion), before, work.run_id, work.settings, work.events)
+    except StageSkipped as skipped:
+        raise StageFailed(
+            f"{stage.name}: measured before, and not to be measured again: {skipped}; put back what is gone, and clear "
+            "this task"
+        ) from None
     return work.store.open(result.uri)
 
 
@@ -137,7 +143,7 @@ def _publish(spec: DecideSpec, inputs: Inputs, work: Work, verdict: Verdict) -> 
         comparison_url=comparison_url(settings, run, *([champion_run] if champion_run else [])),
         candidates_url=_candidates_url(spec, inputs, work),
     )
-    publish_verdict(settings, run, verdict, inputs)
+    publish_verdict(settings, run, verdict, inputs, pending=verdict.decision in CROWNING)
     return verdict
 
 

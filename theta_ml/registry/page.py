@@ -51,8 +51,13 @@ class Span:
     text: str
 
 
-def page(verdict: Verdict, evaluation: EvaluationReport | None, benchmarks: "BenchmarkReport | None" = None) -> str:
-    """HTML that needs nothing else."""
+def page(
+    verdict: Verdict,
+    evaluation: EvaluationReport | None,
+    benchmarks: "BenchmarkReport | None" = None,
+    outcome: str | None = None,
+) -> str:
+    """HTML that needs nothing else; `outcome` is the verdict's decision, unless it is given."""
     templates = Environment(
         loader=PackageLoader("theta_ml.registry"),
         autoescape=True,
@@ -64,6 +69,7 @@ def page(verdict: Verdict, evaluation: EvaluationReport | None, benchmarks: "Ben
     templates.filters["signed"] = signed
     return templates.get_template("verdict.html").render(
         verdict=verdict,
+        outcome=outcome or verdict.decision,
         groups=list(_groups(verdict.checks)),
         measures=list(_measures(evaluation)) if evaluation else [],
         span=_span(evaluation) if evaluation else None,
@@ -74,7 +80,7 @@ def page(verdict: Verdict, evaluation: EvaluationReport | None, benchmarks: "Ben
     )
 
 
-def markdown(verdict: Verdict) -> str:
+def markdown(verdict: Verdict, outcome: str | None = None) -> str:
     """Sentence and table, for the description of a version, which MLflow shows as markdown."""
     rows = [
         f"| {'passed' if check.passed else '**failed**'} | {_cell(check.name)} | {_cell(shown(check.value))} "
@@ -82,7 +88,7 @@ def markdown(verdict: Verdict) -> str:
         for check in verdict.checks
     ]
     table = ["| outcome | check | value | asked |", "|---|---|---|---|", *rows]
-    return "\n".join([f"**{verdict.month}: {verdict.decision}.** {_cell(verdict.sentence)}", "", *table])
+    return "\n".join([f"**{verdict.month}: {outcome or verdict.decision}.** {_cell(verdict.sentence)}", "", *table])
 
 
 def _cell(text: str) -> str:

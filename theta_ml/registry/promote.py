@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from theta_ml.evaluation.verdict import Verdict
 from theta_ml.registry.champion import current
 from theta_ml.registry.judgement import Judgement, judge, judged_before
-from theta_ml.registry.ledger import CROWNING, Entry
-from theta_ml.registry.settle import settle, settled
+from theta_ml.registry.ledger import CROWNING, Entry, alone, champion_of, open_ledger
+from theta_ml.registry.publish import publish_verdict
+from theta_ml.registry.settle import settle, settled, verdict_of
 from theta_ml.stage import Inputs, Stage, StageSkipped, Work
 
 
@@ -51,6 +52,8 @@ def promote(spec: PromoteSpec, inputs: Inputs, work: Work) -> Promotion:
     entry = settled(work.settings, work.run_id)
     if entry is None:
         entry = _conclude(spec, judged_before(inputs.artifact("decide"), verdict, inputs, work), work)
+    if entry.decision in CROWNING and _stands(entry, work):
+        _publish(judged_before(inputs.artifact("decide"), verdict_of(entry), inputs, work), work)
     work.events.log(entry.sentence)
     return Promotion.of(entry)
 
@@ -61,6 +64,20 @@ def _conclude(spec: PromoteSpec, judged: Judgement, work: Work) -> Entry:
         if entry:
             return entry
         judged = judge(replace(judged.spec, champion=current(work.settings)), judged.inputs, work)
+
+
+def _stands(entry: Entry, work: Work) -> bool:
+    """Whether it made the champion of today: an older one may have left MLflow, and its page is not looked at."""
+    with open_ledger(work.settings) as ledger:
+        return champion_of(ledger) == entry.champion_after
+
+
+def _publish(judged: Judgement, work: Work) -> None:
+    """What `decide` published said of a yes that the candidate waits for it."""
+    run = judged.verdict.mlflow_run_id
+    assert run is not None, "`decide` has put its evidence there"
+    with alone(work.settings, work.run_id):
+        publish_verdict(work.settings, run, judged.verdict, judged.inputs)
 
 
 def yes_of(inputs: Inputs) -> Verdict:

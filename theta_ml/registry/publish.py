@@ -6,7 +6,7 @@ Everything here may run twice: files are overwritten, points and versions that a
 import json
 import shutil
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from theta_ml.evaluation.report import EvaluationReport
 from theta_ml.evaluation.selection import Selection
+from theta_ml.evaluation.sentence import says_yes
 from theta_ml.evaluation.verdict import Verdict
 from theta_ml.registry.aliases import challenge
 from theta_ml.registry.champion import KEY, MONTH, URI, registered_model
@@ -81,18 +82,27 @@ def publish_candidates(settings: Settings, run_id: str, month: str, selection: S
     return runs
 
 
-def publish_verdict(settings: Settings, mlflow_run: str, verdict: Verdict, inputs: Inputs) -> None:
-    """As JSON and as a page on the run; as JSON, table and sentence on the candidate's version."""
+def publish_verdict(
+    settings: Settings, mlflow_run: str, verdict: Verdict, inputs: Inputs, pending: bool = False
+) -> None:
+    """As JSON and as a page on the run; as JSON, table and sentence on the candidate's version.
+
+    `pending` is a yes that has not taken effect: it says that the gate says yes, and not that anybody was promoted.
+    """
+    outcome = verdict.decision
+    if pending:
+        outcome = "the gate says yes"
+        verdict = replace(verdict, sentence=f"Not promoted yet; {says_yes(verdict.sentence)}")
     text = json.dumps(asdict(verdict), indent=2)
     evaluation = inputs.optional("evaluate", EvaluationReport)
-    html = page(verdict, evaluation, benchmarks_of(inputs))
+    html = page(verdict, evaluation, benchmarks_of(inputs), outcome)
     mlflow = client(settings)
     with mlflow_answers():
         mlflow.log_text(mlflow_run, text, "verdict/verdict.json")
         mlflow.log_text(mlflow_run, html, "verdict/verdict.html")
         if verdict.candidate_version is not None:
             name, version = settings.registered_model, str(verdict.candidate_version)
-            mlflow.update_model_version(name, version, markdown(verdict))
+            mlflow.update_model_version(name, version, markdown(verdict, outcome))
             if len(text) <= _LONGEST_TAG:
                 mlflow.set_model_version_tag(name, version, VERDICT, text)
 
