@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -15,8 +15,32 @@ READY_SECONDS = 120
 
 
 @pytest.fixture(scope="session")
-def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("mlflow")
+def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the server's database and files."""
+    return tmp_path_factory.mktemp("mlflow")
+
+
+@pytest.fixture
+def mlflow_gc(mlflow_uri: str, mlflow_folder: Path) -> Callable[[str], None]:
+    """Takes a run away for good, as `mlflow gc` does."""
+
+    def gc(run: str) -> None:
+        from mlflow import MlflowClient
+
+        MlflowClient(tracking_uri=mlflow_uri).delete_run(run)
+        command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", f"sqlite:///{mlflow_folder}/mlflow.db"]
+        subprocess.run(
+            [*command, "--run-ids", run],
+            env={**os.environ, "MLFLOW_TRACKING_URI": mlflow_uri, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            check=True,
+        )
+
+    return gc
+
+
+@pytest.fixture(scope="session")
+def mlflow_uri(mlflow_folder: Path) -> Iterator[str]:
+    folder = mlflow_folder
     uri = f"http://127.0.0.1:{_free_port()}"
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment["PYTHONUNBUFFERED"] = "1"

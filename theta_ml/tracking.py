@@ -5,10 +5,10 @@ Under it, one for each candidate that the retraining trained.
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from theta_ml.settings import Settings
 from theta_ml.stage import StageFailed, StageRetry
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+Answer = TypeVar("Answer")
 RUN_TAG = "theta.run_id"
 MONTH_TAG = "theta.month"
 RECIPE_TAG = "theta.recipe"
@@ -62,6 +63,19 @@ def mlflow_answers() -> Iterator[None]:
         if error.error_code not in _TRANSIENT:
             raise
         raise StageRetry(f"MLflow did not answer: {str(error).splitlines()[0][:300]}") from error
+
+
+def if_there(ask: Callable[[], Answer]) -> Answer | None:
+    """What MLflow answers; None where it does not have it, or has it no more. Raises StageRetry where it is away."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with mlflow_answers():
+            return ask()
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
 def retraining_run(settings: Settings, run_id: str, month: str) -> str:

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -57,6 +58,21 @@ def test_lost_versions_files_and_tags_are_told(hand: Pipeline) -> None:
     assert champion is not None
     assert (champion.version, champion.month) == (3, "2026-03")
     theta("registry", "check", code=1)
+
+
+def test_a_version_whose_run_is_gone_has_lost_its_files_and_keeps_nobody_from_the_rest(
+    hand: Pipeline, mlflow_gc: Callable[[str], None]
+) -> None:
+    three(hand)
+    mlflow, name = client(hand.settings), hand.settings.registered_model
+    mlflow_gc(str(mlflow.get_model_version(name, "1").run_id))
+    mlflow.delete_model_version_tag(name, "2", "theta.month")
+    mlflow.delete_registered_model_alias(name, "champion")
+    told = theta("registry", "check", "--repair", code=1).output
+    assert "version 1: MLflow lacks its files at runs:/" in told
+    assert hand.aliases == {"champion": 3}
+    mlflow.delete_model_version_tag(name, "1", "theta.month")
+    assert _faults(hand, repair=True) == [("tags", "1", False)]  # without its month it is none of ours to look at
 
 
 def test_theta_up_sets_aliases_again_and_starts_all_the_same(hand: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,6 @@
 import json
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from theta_ml.registry.by_hand import Refused, Word, promote, roll_back
 from theta_ml.registry.champion import at_version, model_version, versions
 from theta_ml.registry.check import check
 from theta_ml.registry.retention import plan, prune
+from theta_ml.stage import StageFailed
 from theta_ml.store import ArtifactMissing
 from theta_ml.tracking import client
 
@@ -123,6 +126,48 @@ def test_a_training_that_another_version_needs_stays_and_those_not_chosen_go(mea
     for uri in trained.values():
         with pytest.raises(ArtifactMissing):
             measuring.store.open(uri)
+
+
+def test_a_version_that_mlflow_lost_the_run_of_leaves_and_one_that_cannot_holds_up_no_other(
+    hand: Pipeline, mlflow_gc: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _eight(hand)
+    mlflow_gc(_uploaded(hand, 3)[0])
+    uri, strip = _training(hand, 4), retention._strip
+
+    def read_only(settings: Any, key: str) -> int:
+        if uri.endswith(key):
+            raise PermissionError(13, "Permission denied", key)
+        return strip(settings, key)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(retention, "_strip", read_only)
+        with pytest.raises(StageFailed, match=r"not all of version 4 \(PermissionError"):
+            prune(hand.settings, 2)
+    assert _numbers(hand) == [1, 2, 7, 8]
+    assert plan(hand.settings, 2).removed == [4]
+    assert prune(hand.settings, 2).removed == [4]
+    with pytest.raises(ArtifactMissing):
+        hand.store.open(uri)
+
+
+def test_what_a_run_under_way_chose_from_stays(measuring: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, old, shared, other = (
+        measuring.settings, *(measuring.training("2026-01", mark, bits_per_byte=3.0) for mark in ("a", "b", "c")),
+    )  # fmt: skip
+    first = measuring.selection("2026-01", {"continue": old, "scratch": shared}, "continue")
+    data = [uri for uri in measuring.run("2026-01", None) if "/train/" not in uri]
+    measuring.decide("2026-01", "first", [*data, old, first])
+    measuring.crown("2026-02", "run-2", "model 2")
+    measuring.selection("2026-01", {"scratch": shared, "other": other}, "other")  # and there its run is by now
+    assert prune(settings, 1).removed == [1]
+    assert measuring.store.open(shared)
+    with pytest.raises(ArtifactMissing):
+        measuring.store.open(old)
+    monkeypatch.setattr(retention, "UNDER_WAY", timedelta(0))  # that run was broken off, long ago
+    leaving = [retention.Leaving(1, old.rpartition("/")[2], "")]
+    staying = retention._staying(settings, versions(settings), leaving, {leaving[0].training})
+    assert set(retention._trainings(settings, leaving, staying)) == {uri.rpartition("/")[2] for uri in (old, shared)}
 
 
 def test_the_stage_keeps_what_the_setting_says(measuring: Pipeline) -> None:

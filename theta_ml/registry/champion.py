@@ -8,7 +8,7 @@ from theta_ml.registry.ledger import champion_of, decision_of, open_ledger, reti
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, StageFailed
 from theta_ml.store import Store
-from theta_ml.tracking import client, mlflow_answers
+from theta_ml.tracking import client, if_there, mlflow_answers
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER = "champion", "challenger"
 MONTH, KEY, URI = "theta.month", "theta.key", "theta.uri"
 """Tags of every version that Theta registers."""
+DECISION, SENTENCE = "theta.decision", "theta.sentence"
+"""Tags of a version, and of the run that made it, once it is decided on."""
 
 
 def current(settings: Settings) -> Champion | None:
@@ -33,9 +35,8 @@ def in_service(settings: Settings) -> Champion | None:
 
     Raises StageRetry where MLflow is away.
     """
-    with mlflow_answers():
-        model = registered_model(settings)
-        version = model.aliases.get(CHAMPION) if model else None
+    model = registered_model(settings)
+    version = model.aliases.get(CHAMPION) if model else None
     return as_champion(model_version(settings, int(version))) if version else None
 
 
@@ -60,30 +61,18 @@ def _as_it_was(settings: Settings, version: int, key: str) -> Champion:
 
 def model_version(settings: Settings, version: int) -> "ModelVersion":
     """Raises StageFailed where MLflow does not have it."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        with mlflow_answers():
-            return client(settings).get_model_version(settings.registered_model, str(version))
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+    found = if_there(lambda: client(settings).get_model_version(settings.registered_model, str(version)))
+    if found is None:
         raise StageFailed(
             f"MLflow has no version {version} of {settings.registered_model}: `theta registry check` says what else "
             "is amiss"
-        ) from None
+        )
+    return found
 
 
 def registered_model(settings: Settings) -> "RegisteredModel | None":
-    """With its aliases: `search_model_versions` returns none."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client(settings).get_registered_model(settings.registered_model)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
+    """With its aliases: `search_model_versions` returns none. Raises StageRetry where MLflow is away."""
+    return if_there(lambda: client(settings).get_registered_model(settings.registered_model))
 
 
 def versions(settings: Settings) -> "list[ModelVersion]":

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from theta_ml.registry import aliases
-from theta_ml.registry.champion import KEY, MONTH, URI, as_champion, registered_model, versions
+from theta_ml.registry.champion import DECISION, KEY, MONTH, SENTENCE, URI, as_champion, registered_model, versions
 from theta_ml.registry.files import lost, lost_copy
 from theta_ml.registry.ledger import champion_of, lock_champion, open_ledger, predecessor
 from theta_ml.settings import Settings
 from theta_ml.stage import StageFailed
 from theta_ml.store import Store
-from theta_ml.tracking import MONTH_TAG, client, mlflow_answers
+from theta_ml.tracking import MONTH_TAG, client, if_there, mlflow_answers
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
-
-DECISION, SENTENCE = "theta.decision", "theta.sentence"
 
 
 @dataclass(frozen=True)
@@ -39,10 +37,10 @@ def check(settings: Settings, repair: bool = False) -> list[Fault]:
         lock_champion(ledger)
         there = {int(version.version): version for version in versions(settings)}
         return [
-            *_tags(settings, ledger, there, repair),
+            *_tags(settings, ledger, there, repair),  # without which no version is given an alias
+            *_aliases(settings, ledger, repair),
             *_missing(settings, ledger, there),
             *_files(settings, ledger, there),
-            *_aliases(settings, ledger, repair),
         ]
 
 
@@ -132,9 +130,10 @@ def _training(settings: Settings, version: "ModelVersion") -> dict[str, str]:
     """Where the version lacks them, from the parameters of the run that registered it."""
     if all(name in version.tags for name in (MONTH, KEY, URI)):
         return {}
-    with mlflow_answers():
-        run = client(settings).get_run(str(version.run_id)).data
-    month, key = run.tags.get(MONTH_TAG), run.params.get("train.key")
+    run = if_there(lambda: client(settings).get_run(str(version.run_id)))
+    if run is None:
+        return {}
+    month, key = run.data.tags.get(MONTH_TAG), run.data.params.get("train.key")
     if month is None or key is None:
         return {}
     store = Store(settings.artifacts, settings.home / "cache")

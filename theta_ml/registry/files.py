@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from theta_ml.champion import Champion
 from theta_ml.settings import Settings
 from theta_ml.store import MARKER, Store
-from theta_ml.tracking import client, mlflow_answers
+from theta_ml.tracking import client, if_there
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -26,13 +26,15 @@ def lost(settings: Settings, champion: Champion) -> str:
 
 def lost_copy(settings: Settings, version: "ModelVersion") -> str:
     """What is missing of its copy in MLflow; empty where nothing is."""
-    run, path = place(version)
-    with mlflow_answers():
-        there = {file.path for file in client(settings).list_artifacts(run, path)}
+    run, path = place(str(version.source))
+    there = {file.path for file in if_there(lambda: client(settings).list_artifacts(run, path)) or []} if path else ()
     return "" if f"{path}/MLmodel" in there else f"MLflow lacks its files at {version.source}"
 
 
-def place(version: "ModelVersion") -> tuple[str, str]:
-    """The run that holds its files, and where in it: Theta registers `runs:/RUN/PATH`."""
-    run, _, path = str(version.source).removeprefix("runs:/").partition("/")
-    return run, path
+def place(source: str) -> tuple[str, str]:
+    """The run that holds a version's files, and where in it; both empty where Theta put none.
+
+    Theta registers `runs:/RUN/PATH`.
+    """
+    run, _, path = source.removeprefix("runs:/").partition("/")
+    return (run, path) if source.startswith("runs:/") and path else ("", "")

@@ -7,24 +7,29 @@ their checkpoints. What is to go is written down first, so that an attempt that 
 """
 
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import psycopg
 
 from theta_ml.registry.champion import KEY, registered_model, versions
+from theta_ml.registry.files import place
 from theta_ml.registry.ledger import champion_of, failure_of, lock_champion, open_ledger, predecessor
 from theta_ml.settings import Settings
 from theta_ml.stage import SELECT, StageFailed
 from theta_ml.store import DOCUMENT, Store
-from theta_ml.tracking import RUN_TAG, client, mlflow_answers
+from theta_ml.tracking import RUN_TAG, client, if_there, mlflow_answers
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 KEPT_FILES = frozenset([DOCUMENT, "history.jsonl"])
 """Of a training whose model goes."""
+UNDER_WAY = timedelta(days=14)
+"""So long a run may take from its choice to its version: what it chose from stays."""
 
 
 @dataclass(frozen=True)
@@ -53,32 +58,49 @@ def plan(settings: Settings, keep: int) -> Retention:
     with open_ledger(settings) as ledger:
         there = versions(settings)
         leaving = [*_unfinished(ledger), *_chosen(settings, ledger, there, keep)]
-    trainings = _trainings(settings, leaving, _staying(there, leaving))
+        gone = _retired(ledger) | {each.training for each in leaving}
+    trainings = _trainings(settings, leaving, _staying(settings, there, leaving, gone))
     return _report(there, leaving, sum(_bytes(settings, key) for key in trainings))
 
 
 def prune(settings: Settings, keep: int) -> Retention:
-    """Removes all but the newest `keep` and what else is kept. Raises as `plan` does."""
+    """Removes all but the newest `keep` and what else is kept.
+
+    Raises as `plan` does; StageFailed at the end where something could not be removed, which the next attempt does.
+    """
+    from mlflow.exceptions import MlflowException
+
     with open_ledger(settings) as ledger:
         lock_champion(ledger)  # nobody is made champion meanwhile; who is retired is made so no more
         there = versions(settings)
         _write_down(ledger, _chosen(settings, ledger, there, keep))
-        leaving = _unfinished(ledger)
-    freed = 0
+        leaving, gone = _unfinished(ledger), _retired(ledger)
+    staying = _staying(settings, there, leaving, gone)
+    freed, left = 0, list[str]()
     for each in leaving:
-        _forget(settings, each)
-        freed += sum(_strip(settings, key) for key in _trainings(settings, [each], _staying(there, leaving)))
-        with open_ledger(settings) as ledger:
-            ledger.execute(
-                "UPDATE retired_versions SET finished_at = clock_timestamp() WHERE version = %s", [each.version]
-            )
+        try:
+            freed += _remove(settings, each, staying)
+        except (OSError, MlflowException) as error:
+            left.append(f"version {each.version} ({type(error).__name__}: {str(error).splitlines()[0][:200]})")
+    if left:
+        raise StageFailed(f"not all of {', '.join(left)} could be removed: mend that, then `theta registry prune`")
     return _report(there, leaving, freed)
+
+
+def _remove(settings: Settings, leaving: Leaving, staying: set[str]) -> int:
+    """Bytes of the store that went; the version is finished then."""
+    _forget(settings, leaving)
+    freed = sum(_strip(settings, key) for key in _trainings(settings, [leaving], staying))
+    with open_ledger(settings) as ledger:
+        ledger.execute(
+            "UPDATE retired_versions SET finished_at = clock_timestamp() WHERE version = %s", [leaving.version]
+        )
+    return freed
 
 
 def _chosen(settings: Settings, ledger: psycopg.Connection, there: "list[ModelVersion]", keep: int) -> list[Leaving]:
     kept = {int(version.version) for version in there[-keep:]} | {champion_of(ledger), predecessor(ledger)}
-    with mlflow_answers():
-        model = registered_model(settings)
+    model = registered_model(settings)
     kept |= {int(version) for version in (model.aliases if model else {}).values()}
     known = {row[0] for row in ledger.execute("SELECT version FROM retired_versions")}
     return [
@@ -93,9 +115,11 @@ def _is_decided(settings: Settings, ledger: psycopg.Connection, version: "ModelV
     row = ledger.execute("SELECT 1 FROM ledger WHERE candidate_version = %s LIMIT 1", [int(version.version)]).fetchone()
     if row:
         return True
-    with mlflow_answers():
-        run = client(settings).get_run(str(version.run_id)).data.tags.get(RUN_TAG)
-    return run is not None and failure_of(ledger, run) is not None
+    run = if_there(lambda: client(settings).get_run(str(version.run_id)))
+    if run is None:
+        return True  # nothing can be decided for a run of which MLflow has no trace
+    name = run.data.tags.get(RUN_TAG)
+    return name is not None and failure_of(ledger, name) is not None
 
 
 def _write_down(ledger: psycopg.Connection, leaving: Iterable[Leaving]) -> None:
@@ -113,48 +137,69 @@ def _unfinished(ledger: psycopg.Connection) -> list[Leaving]:
     return [Leaving(*row) for row in rows]
 
 
-def _staying(there: "list[ModelVersion]", leaving: list[Leaving]) -> set[str]:
-    """Keys of trainings that a version needs which stays: several may be of one training."""
-    gone = {each.version for each in leaving}
-    return {version.tags[KEY] for version in there if int(version.version) not in gone and KEY in version.tags}
+def _retired(ledger: psycopg.Connection) -> set[str]:
+    """Keys of the trainings of all versions that left, or leave."""
+    return {row[0] for row in ledger.execute("SELECT training_key FROM retired_versions")}
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What a stage `select` chose from: keys of trainings."""
+
+    uri: str
+    chosen: str
+    candidates: set[str]
+
+
+def _choices(settings: Settings) -> Iterator[_Choice]:
+    store = Store(settings.artifacts, settings.home / "cache")
+    for uri in store.places(SELECT):
+        document = store.document(uri)
+        if document:
+            value = document["value"]
+            yield _Choice(uri, value["train"].rpartition("/")[2], {each["key"] for each in value["candidates"]})
+
+
+def _staying(settings: Settings, there: "list[ModelVersion]", leaving: list[Leaving], gone: set[str]) -> set[str]:
+    """Keys of trainings that a version needs which stays, or a run that has registered none yet.
+
+    Several versions may be of one training, and a candidate may have stood for choice more than once.
+    """
+    numbers = {each.version for each in leaving}
+    needed = {version.tags[KEY] for version in there if int(version.version) not in numbers and KEY in version.tags}
+    staying = set(needed)
+    for choice in _choices(settings):
+        if choice.chosen in needed or (choice.chosen not in gone and _is_recent(settings, choice.uri)):
+            staying |= choice.candidates
+    return staying
+
+
+def _is_recent(settings: Settings, uri: str) -> bool:
+    """Whether the run that made it may still be under way."""
+    store = Store(settings.artifacts, settings.home / "cache")
+    found = store.find(SELECT, uri.rpartition("/")[2])
+    return found is not None and time.time() - store.made(found)[1] < UNDER_WAY.total_seconds()
 
 
 def _trainings(settings: Settings, leaving: list[Leaving], staying: set[str]) -> Iterator[str]:
-    """Those of the versions, and of the candidates that they were chosen from, where all of these go."""
-    store = Store(settings.artifacts, settings.home / "cache")
-    keys = {each.training for each in leaving} - staying
-    for uri in store.places(SELECT):
-        document = store.document(uri)
-        candidates = {each["key"] for each in document["value"]["candidates"]} if document else set()
-        keys |= candidates if keys & candidates and not candidates & staying else set()
-    yield from sorted(keys)
+    """Those of the versions, and of the candidates that they were chosen from, but for those that stay."""
+    chosen = {each.training for each in leaving}
+    keys = chosen.union(*(choice.candidates for choice in _choices(settings) if choice.chosen in chosen))
+    yield from sorted(keys - staying)
 
 
 def _forget(settings: Settings, leaving: Leaving) -> None:
-    """MLflow loses the version, then its files, which it would keep."""
-    from mlflow.exceptions import MlflowException
-
-    with mlflow_answers():
-        try:
-            client(settings).delete_model_version(settings.registered_model, str(leaving.version))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-        _remove_files(settings, leaving)
-
-
-def _remove_files(settings: Settings, leaving: Leaving) -> None:
+    """MLflow loses the version, then its files, which it would keep; what it has lost before is gone."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    run, _, path = leaving.source.removeprefix("runs:/").partition("/")
-    if not path:
-        raise StageFailed(
-            f"version {leaving.version} lies at {leaving.source}, where Theta put none: remove it by hand"
-        )
     mlflow = client(settings)
-    if mlflow.list_artifacts(run, path):
-        root = mlflow.get_run(run).info.artifact_uri
-        get_artifact_repository(root, tracking_uri=settings.require_mlflow()).delete_artifacts(path)
+    run, path = place(leaving.source)
+    if_there(lambda: mlflow.delete_model_version(settings.registered_model, str(leaving.version)))
+    files = if_there(lambda: mlflow.list_artifacts(run, path)) if path else None
+    if files:
+        with mlflow_answers():
+            root = mlflow.get_run(run).info.artifact_uri
+            get_artifact_repository(root, tracking_uri=settings.require_mlflow()).delete_artifacts(path)
 
 
 def _strip(settings: Settings, key: str) -> int:

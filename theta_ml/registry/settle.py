@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from theta_ml.evaluation.verdict import Verdict
 from theta_ml.registry import aliases
+from theta_ml.registry.champion import DECISION, SENTENCE
 from theta_ml.registry.ledger import (
     ACTOR,
     CROWNING,
@@ -112,7 +113,7 @@ def _settled(settings: Settings, ledger: psycopg.Connection, run_id: str) -> Ent
 
 
 def _tag(settings: Settings, verdict: Verdict) -> None:
-    tags = {"theta.decision": verdict.decision, "theta.sentence": verdict.sentence}
+    tags = {DECISION: verdict.decision, SENTENCE: verdict.sentence}
     if verdict.mlflow_run_id:
         set_tags(settings, verdict.mlflow_run_id, tags)
     if verdict.candidate_version is None:
