@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from theta_ml.evaluation.sentence import says_yes
 from theta_ml.evaluation.verdict import Check, Verdict
 from theta_ml.settings import Settings, load_settings
+from theta_ml.stage import StageRetry
 from theta_ml.store import Store
 
 REPORTS = {
@@ -20,6 +21,7 @@ REPORTS = {
     "Validation of the month": "validate/report.html",
 }
 """Pages that `decide` put into the MLflow run."""
+_LONGEST_REASON = 200
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+!|~-])")
 
 
@@ -59,7 +61,7 @@ def decided_before(run_id: str) -> Decided | None:
 
 def approval_body(verdict: Verdict, deadline: datetime) -> str:
     """Sentence, links, and the table of checks, as Markdown."""
-    links = "\n".join(f"- [{title}]({url})" for title, url in _links(verdict, load_settings()))
+    links = "\n".join(f"- {line}" for line in _linked(verdict, load_settings()))
     rows = "\n".join(map(_row, verdict.checks))
     return (
         f"**T{_plain(says_yes(verdict.sentence))[1:]}**\n\n"
@@ -92,6 +94,18 @@ def _shown(value: float | str | None, missing: str = "missing") -> str:
 def _plain(text: str) -> str:
     """Text as it stands: slices are named by topics, and those come from data."""
     return _MARKUP.sub(r"\\\1", " ".join(text.split()))
+
+
+def _linked(verdict: Verdict, settings: Settings) -> Iterator[str]:
+    """The links, as Markdown. What they lead to decides nothing: where MLflow does not say what there is, people are
+    asked all the same, and told."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        for title, url in _links(verdict, settings):
+            yield f"[{title}]({url})"
+    except (StageRetry, MlflowException, OSError) as error:  # OSError: what requests raises is one
+        yield f"Reports are not linked here: {_plain(str(error)[:_LONGEST_REASON])}"
 
 
 def _links(verdict: Verdict, settings: Settings) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 import runpy
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -146,6 +147,18 @@ def test_the_question_holds_sentence_checks_and_deadline_and_its_markup_is_its_o
     assert "**The gate says yes: better by 2 %.**" in asked["body"]
     assert "| ✓ | interval high | \\-0.0213 | \\-0.01 |  |" in asked["body"]
     assert "| ✗ | slice topic a\\|b \\<b\\> | missing | 0.05 | \\*none\\* |" in asked["body"]
+
+
+def test_people_are_asked_although_mlflow_is_away_and_are_told_that_links_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THETA_HOME", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    known = replace(verdict(), comparison_url="http://mlflow/#/compare", mlflow_run_id="4f")
+    body = evidence.approval_body(known, NOW)
+    assert "- [The candidate in MLflow](http://mlflow/#/compare)\n- Reports are not linked here: MLflow did not" in body
+    assert "| ✓ | interval high |" in body
 
 
 def test_cleared_after_the_run_has_decided_it_follows_the_ledger_and_asks_nobody(
