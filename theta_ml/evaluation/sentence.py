@@ -1,11 +1,10 @@
 """One plain sentence for a verdict, with its numbers."""
 
+from theta_ml.digits import signed
 from theta_ml.evaluation.report import EvaluationReport
 from theta_ml.evaluation.selection import Selection
 from theta_ml.evaluation.thresholds import Thresholds
 from theta_ml.evaluation.verdict import Check
-
-_MINUS = "−"
 
 
 def sentence(
@@ -112,10 +111,9 @@ def _count(number: int, what: str) -> str:
 def _percent(share: float) -> str:
     """Two decimals below one percent, one above, and a minus that is one."""
     digits = 2 if abs(share) < 0.01 else 1
-    return f"{100 * share:+.{digits}f} %".replace("-", _MINUS)
+    return f"{signed(100 * share, digits)} %"
 
 
 def _signed(number: float) -> str:
     """Three decimals below a tenth, two above."""
-    digits = 3 if abs(number) < 0.1 else 2
-    return f"{number:+.{digits}f}".replace("-", _MINUS)
+    return signed(number, 3 if abs(number) < 0.1 else 2)

@@ -91,10 +91,3 @@ def compose(letter: Letter, settings: Settings, *event: str) -> Message:
         references=thread(sender, letter.month) if letter.month else "",
         images={picture.name: picture.png for picture in letter.pictures},
     )
-
-
-def shown(value: float | str | None) -> str:
-    """A number to four digits, with a minus that is one; a missing number by name."""
-    if value is None:
-        return "missing"
-    return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value)

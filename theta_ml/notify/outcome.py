@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from theta_ml.digits import shown, signed
 from theta_ml.evaluation.report import EvaluationReport
 from theta_ml.evaluation.thresholds import Thresholds
 from theta_ml.evaluation.verdict import Check, Verdict
-from theta_ml.mail.letter import Figure, Letter, Line, shown
+from theta_ml.mail.letter import Figure, Letter, Line
 from theta_ml.mail.message import Link, airflow_run
 from theta_ml.notify.pictures import pictures
 from theta_ml.registry.evidence import numbers
@@ -113,11 +114,6 @@ def figures(verdict: Verdict, found: Numbers) -> list[Figure]:
 def _interval(found: Numbers) -> str:
     low, high = found.get("interval_low"), found.get("interval_high")
     return "" if low is None or high is None else f"95 %: {signed(low)} to {signed(high)}"
-
-
-def signed(number: float) -> str:
-    """With a minus that is one."""
-    return f"{number:+.3f}".replace("-", "−")
 
 
 def line_of(check: Check) -> Line:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from theta_ml.digits import signed
 from theta_ml.evaluation.comparison import Slice
 from theta_ml.evaluation.evaluate import SCORES
 from theta_ml.evaluation.report import EvaluationReport
@@ -137,7 +138,7 @@ def _frame(axes: "Axes", bars: Sequence[Bar], effect: float | None) -> None:
     if effect is not None:
         axes.axvline(effect, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
         axes.annotate(
-            f"asked {_signed(effect)}", (effect, 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
+            f"asked {signed(effect)}", (effect, 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
             textcoords="offset points", ha="center", va="bottom", color=INK, fontsize=9,
         )  # fmt: skip
     axes.set_yticks([-place - (0.35 if place else 0) for place in range(len(bars))], [_label(bar) for bar in bars])
@@ -153,7 +154,3 @@ def _frame(axes: "Axes", bars: Sequence[Bar], effect: float | None) -> None:
 def _label(bar: Bar) -> str:
     name = bar.name if len(bar.name) <= LONGEST_NAME else f"{bar.name[: LONGEST_NAME - 1]}…"
     return f"{name} ({bar.conversations:,})".replace("$", r"\$")  # names come from data, and $ begins a formula
-
-
-def _signed(number: float) -> str:
-    return f"{number:+.3f}".replace("-", "−")

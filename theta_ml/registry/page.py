@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from theta_ml.digits import shown, signed
 from theta_ml.evaluation.report import EvaluationReport
 from theta_ml.evaluation.verdict import Check, Verdict
 
 if TYPE_CHECKING:
     from theta_ml.evaluation.benchmarks.report import BenchmarkReport
 
-_MINUS = "−"
 _POINTS = {
     "data": "The data",
     "absolute": "A model at all",
@@ -66,7 +66,7 @@ def page(
         lstrip_blocks=True,
     )
     templates.filters["number"] = shown
-    templates.filters["signed"] = signed
+    templates.filters["signed"] = _signed
     return templates.get_template("verdict.html").render(
         verdict=verdict,
         outcome=outcome or verdict.decision,
@@ -95,21 +95,6 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def shown(value: float | str | None) -> str:
-    """A number in the digits that say something."""
-    if value is None:
-        return "missing"
-    if isinstance(value, str):
-        return value
-    return (f"{value:,}" if isinstance(value, int) else f"{value:.4g}").replace("-", _MINUS, 1)
-
-
-def signed(value: float | None, digits: int = 3) -> str:
-    if value is None:
-        return ""
-    return f"{value:+.{digits}f}".replace("-", _MINUS) if round(value, digits) else f"{0:.{digits}f}"
-
-
 def _groups(checks: list[Check]) -> Iterator[tuple[str, list[Check]]]:
     for point, group in groupby(checks, lambda check: check.point):
         yield _POINTS.get(point, point.capitalize()), list(group)
@@ -136,7 +121,11 @@ def _measures(report: EvaluationReport) -> Iterator[Row]:
 def _row(name: str, ours: float | None, theirs: float | None, lower: bool = False, digits: int = 3) -> Row:
     difference = None if ours is None or theirs is None else round(ours - theirs, digits)
     better = (difference < 0) == lower if difference else None
-    return Row(name, _digits(ours, digits), _digits(theirs, digits), signed(difference, digits), better)
+    return Row(name, _digits(ours, digits), _digits(theirs, digits), _signed(difference, digits), better)
+
+
+def _signed(value: float | None, digits: int = 3) -> str:
+    return "" if value is None else signed(value, digits)
 
 
 def _digits(value: float | None, digits: int) -> str:
