@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     gate: Path | None = None
     """A team's own limits of the gate, some or all, as YAML; the others, and what each is for, are in
     theta_ml/evaluation/thresholds.py."""
+    data_limits: Path | None = None
+    """A team's own limits of the stages `validate` and `drift`, some or all, as YAML; the others, and what each is for,
+    are in theta_ml/quality/thresholds.py."""
     recipes: Path | None = None
     """Folder of a team's own recipes; default `$THETA_HOME/recipes`."""
 

@@ -44,7 +44,7 @@ def asked(landed: Landed, texts: list[str]) -> dict[str, list[bool]]:
     columns = ", ".join(f"({feature}) > 0" for feature in (*FLAGS.values(), "blank"))
     statement = f"SELECT {columns} FROM ({query('messages_features').decode()}) AS features ORDER BY position"
     with psycopg.connect(landed.url) as connection:
-        rows = psycopg.ClientCursor(connection).execute(statement, span).fetchall()  # type: ignore[arg-type]
+        rows = psycopg.ClientCursor(connection).execute(statement, span).fetchall()
     return dict(zip((*FLAGS, "blank"), map(list, zip(*rows, strict=True)), strict=True))
 
 

@@ -17,9 +17,11 @@ from theta_ml.month import Month
 from theta_ml.quality.comparing import EARLIER, Compared, DriftReport, Past, compared, conclude
 from theta_ml.quality.digest import Digest, find_or_digest
 from theta_ml.quality.drift_record import record
+from theta_ml.quality.limits import limited
 from theta_ml.quality.pages import write_drift
 from theta_ml.quality.report import write_note
 from theta_ml.quality.thresholds import DriftSpec
+from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, Stage, StageFailed, Work
 
 PAGES = ("evidently.html", "evidently-earlier.html")
@@ -33,6 +35,11 @@ class _References:
     newest: str
     earlier: str | None
     history: list[str]
+
+
+def resolve(spec: DriftSpec, inputs: Inputs, settings: Settings, run_id: str) -> DriftSpec:
+    """Fills in the team's limits."""
+    return limited("drift", spec, settings)
 
 
 def drift(spec: DriftSpec, inputs: Inputs, work: Work) -> DriftReport:
@@ -103,4 +110,4 @@ def _drawn(work: Work, found: list[Compared]) -> list[dict[str, float]]:
     return scores
 
 
-STAGE = Stage("drift", 4, DriftSpec, drift)
+STAGE = Stage("drift", 4, DriftSpec, drift, resolve)

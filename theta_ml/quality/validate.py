@@ -21,6 +21,7 @@ from theta_ml.month import Month
 from theta_ml.quality.docs import make_self_contained
 from theta_ml.quality.history import elapsed, usual_reply, usual_user, usual_volume, whole_months
 from theta_ml.quality.judging import Judge
+from theta_ml.quality.limits import limited
 from theta_ml.quality.report import write_report
 from theta_ml.quality.suite import Check, Parameters, run_suite
 from theta_ml.quality.tables import SCHEMA, FeatureTables, Span, feature_tables
@@ -49,8 +50,8 @@ class ValidationReport:
 
 
 def resolve(spec: ValidateSpec, inputs: Inputs, settings: Settings, run_id: str) -> ValidateSpec:
-    """Names the suites' text before the stage's key is taken: edited suites judge anew."""
-    return replace(spec, suites=digest([read_suite(name) for name in JUDGED]))
+    """Names the team's limits and the suites' text before the stage's key is taken: edited, they judge anew."""
+    return replace(limited("validate", spec, settings), suites=digest([read_suite(name) for name in JUDGED]))
 
 
 def validate(spec: ValidateSpec, inputs: Inputs, work: Work) -> ValidationReport:
