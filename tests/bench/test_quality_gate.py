@@ -22,11 +22,29 @@ def test_rows_say_what_they_are_held_to(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(quality_gate, "real_months", lambda least: dict(list(real_months(least).items())[:2]))
     rows = {each["name"]: each for each in quality_gate.verdict_rows()}
     held = {name: each for name, each in rows.items() if each["target"] is not None}
-    assert len(held) == 10 and all(0 <= each["value"] <= 1 for each in rows.values())
-    for name, each in held.items():
-        right = each["value"] <= 0.05 if each["target"] == 0.05 else each["value"] >= 0.95
-        assert each["ok"] is right, name
-    assert held["broken feeds told from drift (11)"]["value"] == 1.0
+    assert {name: each["value"] for name, each in held.items()} == {
+        "false alarms, random halves of one month (4)": 0.0,
+        "false alarms, random thirds: a month and two references (2)": 0.0,
+        "a 20% change of the mix of topics found (2)": 1.0,
+        "broken feeds told from drift (11)": 1.0,
+        "broken feeds: truncated (3)": 1.0,
+        "broken feeds: role-swapped (1)": 1.0,
+        "broken feeds: wrong encoding (3)": 1.0,
+        "broken feeds: doubled (2)": 1.0,
+        "broken feeds: one template flooding (2)": 1.0,
+        "sound months and new sources called broken (1)": 0.0,
+    }
+    assert all(each["ok"] is True for each in held.values())
+
+
+def test_a_share_beyond_its_bound_is_not_ok() -> None:
+    def of(trues: int) -> list[bool]:
+        return [place < trues for place in range(40)]
+
+    alarms = [quality_gate._at_most("alarms", of(trues), 0.05) for trues in (2, 3)]
+    found = [quality_gate._at_least("found", of(trues), 0.95) for trues in (38, 37)]
+    assert [each["value"] for each in (*alarms, *found)] == [0.05, 0.075, 0.95, 0.925]
+    assert [each["ok"] for each in (*alarms, *found)] == [True, False, True, False]
 
 
 def test_topics_move_by_what_was_asked_for() -> None:
@@ -51,6 +69,7 @@ def test_a_month_of_any_size_is_made_of_real_conversations() -> None:
 
 
 def test_the_cost_is_that_of_all_three(monkeypatch: pytest.MonkeyPatch) -> None:
-    cost = quality_gate_cost.Cost(61.0, {"validate": 20.0, "profile": 5.0, "drift": 61.0}, 40.0, 1_400_000_000)
+    cost = quality_gate_cost.Cost(61.0, {"validate": 20.0, "profile": 5.0, "drift": 61.0}, 40.0, 1_400_000_000, 2.5)
     rows = {each["name"].rpartition(", ")[2]: each for each in quality_gate_cost._rows(cost, 1000)}
-    assert rows["together"]["ok"] is False and rows["peak memory of all"]["ok"] is True
+    assert rows["together"]["ok"] is False and rows["peak memory with Postgres"]["ok"] is True
+    assert rows["in the snapshot"]["value"] == 2.5

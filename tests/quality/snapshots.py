@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import SecretStr
 
 from theta_ml.events import Events
 from theta_ml.landing.parquet import SCHEMA
@@ -139,7 +140,7 @@ class Bench:
         target.mkdir(parents=True)
         value = write_snapshot(source, months, watermark)
         inputs = Inputs(snapshot=Artifact("snapshot", "key", str(source), source, {"value": value}))
-        settings = Settings(home=self.folder, database_url=database_url)
+        settings = Settings(home=self.folder, database_url=database_url and SecretStr(database_url))
         spec = parse_spec(stage, {"month": value["month"], **values})
         if stage.resolve:
             spec = stage.resolve(spec, inputs, settings, "test")
