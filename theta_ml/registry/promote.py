@@ -52,7 +52,7 @@ def promote(spec: PromoteSpec, inputs: Inputs, work: Work) -> Promotion:
     entry = settled(work.settings, work.run_id)
     if entry is None:
         entry = _conclude(spec, judged_before(inputs.artifact("decide"), verdict, inputs, work), work)
-    if entry.decision in CROWNING and _stands(entry, work):
+    elif entry.decision in CROWNING and _stands(entry, work):  # an attempt that was broken off may have left it unsaid
         _publish(judged_before(inputs.artifact("decide"), verdict_of(entry), inputs, work), work)
     work.events.log(entry.sentence)
     return Promotion.of(entry)
@@ -62,6 +62,8 @@ def _conclude(spec: PromoteSpec, judged: Judgement, work: Work) -> Entry:
     while True:
         entry = settle(work.settings, judged.verdict, judged.numbers, work.run_id, spec.approved_by)
         if entry:
+            if entry.decision in CROWNING:
+                _publish(replace(judged, verdict=verdict_of(entry)), work)
             return entry
         judged = judge(replace(judged.spec, champion=current(work.settings)), judged.inputs, work)
 
@@ -73,7 +75,7 @@ def _stands(entry: Entry, work: Work) -> bool:
 
 
 def _publish(judged: Judgement, work: Work) -> None:
-    """What `decide` published said of a yes that the candidate waits for it."""
+    """The verdict again, whose page has said so far that the gate says yes."""
     run = judged.verdict.mlflow_run_id
     assert run is not None, "`decide` has put its evidence there"
     with alone(work.settings, work.run_id):
