@@ -173,7 +173,7 @@ def test_the_stage_asks_evidently_about_both_references(bench: Bench, chats: Mon
     report, folder = bench.run(STAGE, months, database_url=database_url)
     assert [each.reference_month for each in report.comparisons] == ["2026-03", "2026-02"]
     known = len(bench.store.places("digest"))
-    bench.run(STAGE, {**months, "2026-05": chats["2026-05"][:100]})
+    bench.run(STAGE, {**months, "2026-05": chats["2026-05"][:97]})
     assert len(bench.store.places("digest")) == known + 1  # those of the months before are found
     with psycopg.connect(database_url) as connection:
         stored = connection.execute(
