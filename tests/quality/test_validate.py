@@ -201,6 +201,7 @@ def test_uneven_feeds_get_more_room() -> None:
 
 def test_a_small_month_does_not_open_the_band_for_a_year() -> None:
     assert usual_volume([50] + [5000] * 11, 1.0, 0.6, 0.25, 10.0) == (3000, 50000)
+    assert usual_volume([2800] + [5000] * 11, 1.0, 0.6, 0.25, 10.0) == (2240, 50000)  # each August, say
     months, began = ["2026-01", "2026-02"], datetime(2026, 1, 29, tzinfo=UTC)
     assert whole_months(months, began) == ["2026-02"]
     assert whole_months(months, began.replace(day=2)) == whole_months(months, None) == months

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from datetime import datetime
-from statistics import median, quantiles
+from statistics import median
 
 from theta_ml.landing.snapshot import Snapshot
 from theta_ml.month import Month
@@ -14,7 +14,7 @@ _NORMAL = 1.4826
 """Median absolute deviation to standard deviation, for a normal distribution."""
 _SPREADS = 3.0
 _SEEN = 0.8
-"""Of the smaller months before: what came now and then may come again, and a little less."""
+"""Of the smallest sound month before: what came once, each August say, may come again, and a little less."""
 _WHOLE = 0.9
 """Share of a month from which on its count is a month's."""
 _STEADY_AFTER = 3
@@ -54,9 +54,9 @@ def usual_volume(counts: list[int], share: float, lowest: float, lowest_unsure: 
     """Fewest and most conversations to expect after months of `counts`, of which `share` has passed.
 
     The bounds are factors of the median. From three months on, a feed that is uneven by nature gets a wider band: three
-    robust standard deviations of the logarithm (median absolute deviation · 1.4826), and never so narrow that the
-    lowest tenth of the months before would lie close to its edge: a tenth, for one month in which the feed failed
-    unnoticed is no bound for the year after. With fewer months, `lowest_unsure` holds.
+    robust standard deviations of the logarithm (median absolute deviation · 1.4826), and never so narrow that one
+    of the months before would lie close to its edge; but for those under `lowest_unsure` of the median, in which the
+    feed most likely failed: they are no bound for the year after. With fewer months, `lowest_unsure` holds.
     """
     counts = [count for count in counts if count]
     if not counts:
@@ -66,7 +66,8 @@ def usual_volume(counts: list[int], share: float, lowest: float, lowest_unsure: 
         return math.floor(usual * lowest_unsure), math.ceil(usual * highest)
     logs = [math.log(count) for count in counts]
     wide = math.exp(_SPREADS * _NORMAL * median(abs(value - median(logs)) for value in logs))
-    low = min(usual * lowest, usual / wide, _SEEN * quantiles(counts, n=10, method="inclusive")[0] * share)
+    least = min(count for count in counts if count >= median(counts) * lowest_unsure)
+    low = min(usual * lowest, usual / wide, _SEEN * least * share)
     return math.floor(low), math.ceil(max(usual * highest, usual * wide))
 
 
