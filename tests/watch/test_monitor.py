@@ -158,8 +158,10 @@ def test_a_drift_that_was_trained_on_is_no_news_although_the_candidate_was_rejec
     assert (after.outcome, after.numbers["drift"]) == ("quiet", "stable")
 
 
-def test_the_looks_at_a_month_share_what_one_is_allowed() -> None:
-    assert LOOKS * spec_of_look(FEBRUARY).false_alarms == pytest.approx(DriftSpec(FEBRUARY).false_alarms)
+def test_the_looks_at_a_month_share_what_one_is_allowed(house: House) -> None:
+    assert LOOKS * spec_of_look(FEBRUARY, house.settings()).false_alarms == pytest.approx(
+        DriftSpec(FEBRUARY).false_alarms
+    )
 
 
 def test_no_transaction_stands_open_while_a_month_is_exported_and_no_other_looks(

@@ -78,13 +78,14 @@ def _scores(report: EvaluationReport) -> str:
 
 
 def _difference(report: EvaluationReport, limits: Thresholds) -> str:
-    """In percent of the champion's bits per byte; in bits per byte where those are what was asked for."""
+    """In percent of the champion's bits per byte; in bits per byte where those are what was asked for, or where nobody
+    would understand the percent: the interval of a large difference reaches beyond all that the champion has."""
     low, high, theirs = report.interval_low, report.interval_high, report.champion_bpb
     if low is None or high is None or not theirs:
         return ""
     asked = limits.effect(theirs)
-    if asked > limits.min_effect * theirs:
-        between, wanted = f"{_signed(low)} and {_signed(high)} bits", f"{asked:g}"
+    if asked > limits.min_effect * theirs or low < -theirs:
+        between, wanted = f"{_signed(low)} and {_signed(high)} bits", f"{asked:.2g}"
     else:
         between, wanted = f"{_percent(low / theirs)} and {_percent(high / theirs)}", f"{100 * limits.min_effect:g} %"
     return f"; the difference lies between {between}, at least {wanted} better was asked"

@@ -15,7 +15,9 @@ from theta_ml.landing.snapshot import Snapshot, SnapshotSpec, read_months, snaps
 from theta_ml.month import Month
 from theta_ml.quality.comparing import DriftReport, Past, compare_months
 from theta_ml.quality.digest import Digest, digest_of, find_or_digest
+from theta_ml.quality.limits import limited
 from theta_ml.quality.thresholds import DriftSpec
+from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, Work
 from theta_ml.store import Artifact, Store
 
@@ -55,7 +57,7 @@ def live(connection: psycopg.Connection, month: str) -> Live:
 def drift_of(connection: psycopg.Connection, seen: Live, champion: Champion, work: Work) -> DriftReport:
     """From the newest month that was trained on, rather than the champion's: what a candidate learned and was rejected
     for is no news. The months before it say what is usual."""
-    spec = spec_of_look(seen.month)
+    spec = spec_of_look(seen.month, work.settings)
     past = _past(_trained(connection, seen.month, champion, work.store), spec, work)
     if past is None or seen.conversations < spec.min_conversations:
         few = f"{seen.month} has {seen.conversations} new conversations, or what was trained on last has too few"
@@ -63,13 +65,13 @@ def drift_of(connection: psycopg.Connection, seen: Live, champion: Champion, wor
     return compare_months(spec, past, _digest(seen, work))
 
 
-def spec_of_look(month: str) -> DriftSpec:
+def spec_of_look(month: str, settings: Settings) -> DriftSpec:
     """The looks at a month share the false alarms that a stage `drift` may make at once (Bonferroni).
 
     Each then asks for more than the largest of 1,000 deals, which chance reaches once in 1,001 looks: at most three
     months in a hundred have a false alarm, and fewer, for looks at growing data resemble each other.
     """
-    spec = DriftSpec(month)
+    spec = limited("drift", DriftSpec(month), settings)
     return replace(spec, false_alarms=spec.false_alarms / LOOKS)
 
 
