@@ -2,12 +2,9 @@
 
 import math
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any
-
-import yaml
 
 from theta_ml.settings import Settings, SettingsError
+from theta_ml.team_file import read_team_file
 
 WHERE = "theta_ml/evaluation/thresholds.py says what each is"
 
@@ -110,7 +107,7 @@ def read_thresholds(settings: Settings) -> Thresholds:
     path = settings.gate
     if path is None:
         return Thresholds()
-    given = _given(path)
+    given = read_team_file("THETA_GATE", path, "min_effect: 0.006", WHERE)
     known = [field.name for field in fields(Thresholds)]
     if unknown := [name for name in given if name not in known]:
         named = ", ".join(repr(name) for name in unknown)
@@ -124,15 +121,3 @@ def read_thresholds(settings: Settings) -> Thresholds:
 def resolved(given: Thresholds, settings: Settings) -> Thresholds:
     """For a spec: what it says of itself, else the team's."""
     return read_thresholds(settings) if given == Thresholds() else given
-
-
-def _given(path: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"THETA_GATE: {path}: {error.strerror}; name a YAML file, or unset it") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"THETA_GATE: {path} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(found, dict):
-        raise SettingsError(f"THETA_GATE: {path}: give lines such as `min_effect: 0.006` ({WHERE})")
-    return found

@@ -6,11 +6,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from theta_ml.quality.thresholds import DriftSpec, ValidateSpec
 from theta_ml.settings import Settings, SettingsError
+from theta_ml.team_file import read_team_file
 
+VARIABLE = "THETA_DATA_LIMITS"
 WHERE = "theta_ml/quality/thresholds.py says what each is"
 _SPECS: dict[str, type[ValidateSpec] | type[DriftSpec]] = {"validate": ValidateSpec, "drift": DriftSpec}
 _OF_A_RUN = ("month", "suites", "accepted")
@@ -37,7 +37,7 @@ def read_limits(settings: Settings) -> Limits:
     path = settings.data_limits
     if path is None:
         return {}
-    given = _given(path)
+    given = read_team_file(VARIABLE, path, "validate: {max_one_user: 0.5}", WHERE)
     if unknown := [name for name in given if name not in _SPECS]:
         raise _fault(path, f"no stage {unknown[0]!r}; there are {', '.join(_SPECS)}")
     return {stage: _checked(path, stage, values) for stage, values in given.items()}
@@ -59,17 +59,5 @@ def _checked(path: Path, stage: str, values: Any) -> dict[str, int | float]:
     return values
 
 
-def _given(path: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"THETA_DATA_LIMITS: {path}: {error.strerror}; name a YAML file, or unset it") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"THETA_DATA_LIMITS: {path} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(found, dict):
-        raise _fault(path, "give lines such as `validate: {max_one_user: 0.5}`")
-    return found
-
-
 def _fault(path: Path, what: str) -> SettingsError:
-    return SettingsError(f"THETA_DATA_LIMITS: {path}: {what} ({WHERE})")
+    return SettingsError(f"{VARIABLE}: {path}: {what} ({WHERE})")
