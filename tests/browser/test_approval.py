@@ -35,7 +35,7 @@ def test_a_person_sees_the_evidence_and_says_no(page: Any, stack: Any, first: di
     keep(page, "approval")
 
     assert "2026-02" in shown(page, links["Drift of the month"])
-    assert verdict["sentence"] in shown(page, links["What the gate looked at"])
+    assert verdict["sentence"].removeprefix("Promoted: ") in shown(page, links["What the gate looked at"])
     page.get_by_role("button", name="Reject").click()
     row = run.row()
     assert (row["decision"], row["actor"]) == ("rejected", "admin")

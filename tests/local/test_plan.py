@@ -81,8 +81,9 @@ def test_the_schedule_starts_with_the_month_of_the_first_start() -> None:
 
 
 def test_the_database_url_suits_libpq_and_names_a_host(home: Path) -> None:
-    url = start().database("theta", Secrets(postgres_password="pw"))
-    assert url == f"postgresql://postgres:pw@localhost/theta?host={home}/run"
+    plan = start()
+    url = plan.database("theta", Secrets(postgres_password="pw"))
+    assert url == f"postgresql://postgres:pw@localhost/theta?host={plan.layout.sockets}"
 
 
 def test_a_setting_at_fault_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

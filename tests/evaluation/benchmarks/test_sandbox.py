@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -216,17 +217,17 @@ def test_where_it_cannot_be_shut_in_it_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_who_is_not_root_is_shut_in_as_well(tmp_path: Path) -> None:
+def test_who_is_not_root_is_shut_in_as_well() -> None:
     python = Path("/usr/bin/python3")
     if os.geteuid() or not python.exists() or not shutil.which("setpriv"):
         pytest.skip("the other tests say so where we are not root; here it takes a Python that others may read")
-    copied = shutil.copy(jail.__file__, tmp_path / "jail.py")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o777)
     become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]
-    ended = subprocess.run(
-        [*become, python, "-I", "-S", copied, tmp_path, "5"], input=PROBE, text=True, env={}, capture_output=True
-    )
+    with tempfile.TemporaryDirectory() as folder:  # all above it may be entered by others, unlike above tmp_path
+        Path(folder).chmod(0o777)
+        copied = shutil.copy(jail.__file__, Path(folder) / "jail.py")
+        ended = subprocess.run(
+            [*become, python, "-I", "-S", copied, folder, "5"], input=PROBE, text=True, env={}, capture_output=True
+        )
     if ended.returncode == 70:
         pytest.skip(f"users may make no namespaces here: {ended.stderr}")
     assert (ended.returncode, ended.stderr) == (0, "")
