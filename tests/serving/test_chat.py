@@ -30,7 +30,7 @@ def champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Champion:
     config = ThetaConfig(vocab_size=tokenizer.vocabulary, max_position_embeddings=64, **shape)
     ThetaForCausalLM(config).save_pretrained(folder)
     made = Champion(4, "2026-01", "k", uri)
-    monkeypatch.setattr(registry, "current", lambda settings: made)
+    monkeypatch.setattr(registry, "in_service", lambda settings: made)
     return made
 
 
@@ -56,6 +56,6 @@ def test_sampling_that_makes_no_sense_is_a_usage_error(champion: Champion) -> No
 
 
 def test_without_a_champion_it_says_how_to_get_one(champion: Champion, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "current", lambda settings: None)
+    monkeypatch.setattr(registry, "in_service", lambda settings: None)
     result = ask("Hello")
     assert result.exit_code == 1 and "theta retrain --month YYYY-MM --bootstrap" in result.stderr
