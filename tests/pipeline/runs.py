@@ -1,5 +1,6 @@
 """Runs on the session's stack that several files look at, each made once: training takes a minute."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,18 @@ class Approval:
         return cls(stack, begun["run_id"])
 
     def until_it_waits(self) -> None:
-        until(f"{self.run_id} waits for a person", lambda: self.states()["approve"] == WAITING, 600)
+        """And until the scheduler has noticed: Airflow 3.3.2 asks again where somebody answers within that second."""
+        until(f"{self.run_id} waits for a person", lambda: self.states()["approve"] == WAITING or self._over(), 600)
+        asked = re.compile(rf"Finished:.* task_id=approve, run_id={re.escape(self.run_id)},.* state=awaiting_input,")
+        log = self.stack.home / "logs" / "scheduler.log"
+        until("the scheduler notices", lambda: asked.search(log.read_text()), 60)
+
+    def _over(self) -> bool:
+        """Fails where the run has ended, which did not wait for anybody then."""
+        with Airflow(self.stack.settings) as airflow:
+            run = airflow.run(self.run_id)
+        assert not run.finished, f"{run.state}: {run.tasks}"
+        return False
 
     def states(self) -> dict[str, str | None]:
         with Airflow(self.stack.settings) as airflow:
