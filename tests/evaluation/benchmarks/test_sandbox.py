@@ -91,10 +91,10 @@ def test_it_cannot_read_or_write_outside(tmp_path: Path) -> None:
 def test_it_cannot_climb_out_of_its_root() -> None:
     assert contained("""
         import ctypes, os
-        fails(os.chroot, "/work")
+        fails(os.chroot, "/cell")
         libc = ctypes.CDLL(None, use_errno=True)
         assert libc.unshare(0x10000000) == -1  # no namespace of users, in which it would be root
-        assert libc.mount(b"none", b"/work", b"tmpfs", 0, None) == -1
+        assert libc.mount(b"none", b"/cell", b"tmpfs", 0, None) == -1
         os.chdir("/")
         for _ in range(20):
             os.chdir("..")
@@ -156,7 +156,7 @@ def test_it_cannot_take_more_than_its_share() -> None:
                 with open(str(number), "wb") as file:
                     file.write(bytes(1 << 19))
         fails(fill)
-        fails(lambda: [open("/work/large", "rb") for _ in range(100)].clear())
+        fails(lambda: [open("/cell/large", "rb") for _ in range(100)].clear())
         """)
 
 

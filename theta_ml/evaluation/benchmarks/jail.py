@@ -72,9 +72,9 @@ def enter(root: str) -> None:
     os.umask(0o022)
     for path in LIBRARIES:
         _lend(Path(path), Path(jail + path))
-    Path(f"{jail}/work").mkdir()
-    _mount("tmpfs", f"{jail}/work", "tmpfs", plain, DISK)
-    os.chown(f"{jail}/work", *_who())
+    Path(f"{jail}/cell").mkdir()
+    _mount("tmpfs", f"{jail}/cell", "tmpfs", plain, DISK)
+    os.chown(f"{jail}/cell", *_who())
     _mount("none", root, None, _REMOUNT | _RDONLY | plain)
     os.chdir(root)
     if _libc.syscall(_PIVOT_ROOT[platform.machine()], b".", b".") != 0:
@@ -82,7 +82,7 @@ def enter(root: str) -> None:
         raise OSError(number, f"pivot_root: {os.strerror(number)}")
     _call("umount2", b".", _DETACH)  # of the two that now lie at ".", the old root
     os.chroot("/jail")  # who is in a chroot can make no namespace of users, and so get no privilege there
-    os.chdir("/work")
+    os.chdir("/cell")
 
 
 def _lend(path: Path, place: Path) -> None:
