@@ -52,28 +52,28 @@ with DAG(
             stage="prepare", takes=["snapshot", "validate", "drift"], values=values | tokenizer,
             max_active_tis_per_dag=1, **named,
         )  # fmt: skip
-        preflight = StageOperator(stage="preflight", takes=["prepare"], values=values, pool="gpu", **named)
-        train = StageOperator(stage="train", takes=["prepare", "preflight"], values=values, pool="gpu", **named)
+        preflight = StageOperator(stage="preflight", takes=["prepare"], values=values, gpu=True, **named)
+        train = StageOperator(stage="train", takes=["prepare", "preflight"], values=values, gpu=True, **named)
         prepare >> preflight >> train
 
     candidates = candidate.expand(recipe=chosen)
     # A candidate that fails stops no other; where none is left, `select` ends as they did.
     select = StageOperator(
-        stage="select", takes=["snapshot", "train"], any_of="train", trigger_rule=TriggerRule.ALL_DONE, pool="gpu"
+        stage="select", takes=["snapshot", "train"], any_of="train", trigger_rule=TriggerRule.ALL_DONE, gpu=True
     )
-    evaluate = StageOperator(stage="evaluate", takes=["snapshot", "select"], pool="gpu")
-    benchmark = StageOperator(stage="benchmark", takes=["select"], pool="gpu")
+    evaluate = StageOperator(stage="evaluate", takes=["snapshot", "select"], gpu=True)
+    benchmark = StageOperator(stage="benchmark", takes=["select"], gpu=True)
     before = ["snapshot", "validate", "profile", "drift", "select", "evaluate", "benchmark"]
     # Both may compare anew, with a champion that came meanwhile; the wait for a person between them holds no GPU.
     decide = StageOperator(
-        stage="decide", takes=before, values=bootstrap, trigger_rule=TriggerRule.NONE_FAILED, pool="gpu"
+        stage="decide", takes=before, values=bootstrap, trigger_rule=TriggerRule.NONE_FAILED, gpu=True
     )
     ask = AskOperator(takes=["decide", "evaluate", "select"])
     approve = ApproveOperator()
     settles = [*before, "decide"]
     promote = AnsweredOperator(
         stage="promote", takes=settles, option=APPROVE, by="approved_by", trigger_rule=TriggerRule.NONE_FAILED,
-        pool="gpu",
+        gpu=True,
     )  # fmt: skip
     decline = AnsweredOperator(stage="decline", takes=settles, option=REJECT, by="answered_by", values=hours)
     notify = StageOperator(

@@ -62,6 +62,10 @@ class Settings(BaseSettings):
     """Where several processes train: `none`, each holds the whole model (data parallel); `full`, each holds a part of
     it (FSDP), for a model that does not fit on one GPU."""
 
+    train_on: Literal["here", "queue", "kubernetes"] = "here"
+    """Where what needs the GPU runs: `here`, on any worker of Airflow; `queue`, on one that listens to the Celery queue
+    `gpu`; `kubernetes`, in a pod each."""
+
     temperature_warning: float | None = None
     """Degrees Celsius of what trains, from which the engineers get a mail; default: 83 of a GPU, 95 of a processor."""
     temperature_limit: float | None = None

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from theta_airflow.child import StageProcess
 from theta_airflow.mail import deliver
 from theta_airflow.month import month_of_run
+from theta_airflow.placing import place
 from theta_ml.cli.stage import EXIT_CONFIG, EXIT_FAILED, EXIT_SKIPPED
 
 EXIT_USAGE = 2  # click's
@@ -26,7 +27,8 @@ class StageOperator(BaseOperator):
     of another one those of all its instances; one that was skipped or failed is left out. `values` are parameters of
     the stage. With `any_of`, the task ends as that task's instances did unless one of them succeeded (of Airflow's
     trigger rules, those that want one success do not wait for the others, or mind a skipped one). With
-    `watch_failures`, the stage is told which tasks of the run failed.
+    `watch_failures`, the stage is told which tasks of the run failed. A stage with `gpu` runs where the setting
+    `train_on` says (see `theta_airflow.placing`).
     """
 
     template_fields: Sequence[str] = ("values",)
@@ -40,9 +42,10 @@ class StageOperator(BaseOperator):
         values: dict[str, str] | None = None,
         any_of: str | None = None,
         watch_failures: bool = False,
+        gpu: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(task_id=stage, **kwargs)
+        super().__init__(task_id=stage, **(place(gpu) | kwargs))
         self.stage = stage
         self.takes = list(takes)
         self.values = values or {}
