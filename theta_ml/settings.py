@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, JsonConfigSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 SETTINGS_FILE = "settings.json"
@@ -84,6 +84,10 @@ class Settings(BaseSettings):
     mailbox_port: int = Field(default=1025, ge=1, le=65535)
     """Ports of what `theta up` starts, all on loopback."""
 
+    celery_broker: SecretStr | None = None
+    """Redis, as `redis://:password@host:port/number`, a number of its own for each stack: `theta up` then runs Airflow
+    with Celery workers, of the queues `default` and `gpu`. Without one, the scheduler runs the tasks itself."""
+
     airflow_url: str | None = None
     """Airflow's API server, where it is not at `airflow_port` of this machine."""
     airflow_user: str = "admin"
@@ -122,6 +126,13 @@ class Settings(BaseSettings):
     """MLflow registered model whose alias `champion` is in production."""
     keep_versions: int = Field(default=10, ge=1)
     """Newest versions that are kept with their files, beside the champion and the one before it."""
+
+    @field_validator("celery_broker")
+    @classmethod
+    def _is_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("redis://", "rediss://")):
+            raise ValueError("tasks go through Redis: redis://:PASSWORD@HOST:PORT/NUMBER, or rediss:// with TLS")
+        return value
 
     @classmethod
     def settings_customise_sources(
