@@ -15,6 +15,7 @@ from typing import Any, Generic, Self, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from theta_ml import parts
 from theta_ml.events import Events
 from theta_ml.settings import Settings
 from theta_ml.store import DOCUMENT, Artifact, ErasedMeanwhile, Store
@@ -118,6 +119,12 @@ class Work:
     settings: Settings
     store: Store
     events: Events
+    parts: tuple[Artifact, ...] = ()
+    """What was done of this work beforehand, for the same spec and inputs; some of it or nothing may be there."""
+
+    def parts_of(self, stage: str, version: int) -> list[Artifact]:
+        """Those that this version of `stage` made."""
+        return [part for part in self.parts if part.stage == stage and part.document["version"] == version]
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,9 @@ class Stage(Generic[Spec]):
     """Fills in what the world decides, from `(spec, inputs, settings, run_id)`, before the key is taken."""
     effects: bool = False
     """It changes the world (a ledger row, a mail): it runs again on a rerun, for each run, and must be idempotent."""
+    parts: tuple[str, ...] = ()
+    """Stages that may do some of its work beforehand, on other machines. The outcome is the same without them: among
+    its inputs they are no part of its key, and when it is made they are removed."""
 
 
 @dataclass(frozen=True)
@@ -187,21 +197,26 @@ def run_stage(
     `started` says when its work began where that was before this call: loading its libraries is part of it.
     """
     store = Store(settings.artifacts, settings.home / "cache")
-    inputs = Inputs.open(store, input_uris)
+    store.watch_erasures()  # before anything is asked of the world: what parts hold must be as it is from here on
+    inputs = Inputs.open(store, [uri for uri in input_uris if parts.stage_of(uri) not in stage.parts])
     if stage.resolve:
         spec = stage.resolve(spec, inputs, settings, run_id)
     key = content_key(stage, spec, inputs, run_id)
+    beforehand = [uri for uri in input_uris if parts.stage_of(uri) in stage.parts]
+    beforehand = parts.fitting(store, beforehand, asdict(spec), inputs.keys_by_stage())  # type: ignore[call-overload]
     found = store.find(stage.name, key)
     if found and not stage.effects:
         events.log(f"{stage.name}: found {found.uri}, made before from the same inputs")
-        return Result(found.uri, key, cached=True)
-    try:
-        with store.writing(stage.name, key, started) as path:
-            noun = stage.function(spec, inputs, Work(run_id, key, path, settings, store, events))
-            _describe(stage, spec, inputs, key, noun, path)
-    except ErasedMeanwhile as error:
-        raise StageRetry(str(error)) from None
-    return Result(store.uri(stage.name, key), key, cached=False)
+    else:
+        try:
+            with store.writing(stage.name, key, started) as path:
+                opened = tuple(parts.opened(store, beforehand))
+                noun = stage.function(spec, inputs, Work(run_id, key, path, settings, store, events, opened))
+                _describe(stage, spec, inputs, key, noun, path)
+        except ErasedMeanwhile as error:
+            raise StageRetry(str(error)) from None
+    parts.remove(store, beforehand)
+    return Result(store.uri(stage.name, key), key, cached=found is not None and not stage.effects)
 
 
 def _describe(stage: Stage[Spec], spec: Spec, inputs: Inputs, key: str, noun: Any, path: Path) -> None:

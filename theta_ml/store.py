@@ -24,8 +24,9 @@ ERASED = "_ERASED.json"
 """Beside the files of an artifact from which conversations were erased: when, by which erasures, how many; no ids."""
 HOLDING = ("snapshot", "pack", "prepare")
 """Stages whose artifacts hold what people said."""
-MEASURING = ("digest",)
-"""Whose artifacts hold numbers and word hashes of single conversations: an erasure throws them away."""
+MEASURING = ("digest", "extract", "spool")
+"""Whose artifacts hold numbers and word hashes of single conversations, or parts of a snapshot or unit until that is
+made: an erasure throws them away."""
 _EPOCH = "_ERASURES"
 """At the root: changes with every attempt to erase."""
 
@@ -61,6 +62,10 @@ class Store:
         self.cache = cache
         self._epoch: bytes | None = None
         """As it was before anything was read."""
+
+    def watch_erasures(self) -> None:
+        """From here on, an erasure that begins keeps what is written from being published (ErasedMeanwhile)."""
+        self._note_epoch()
 
     def uri(self, stage: str, key: str) -> str:
         return str(self.fs.unstrip_protocol(f"{self.base}/{stage}/{key}"))
