@@ -61,6 +61,15 @@ class Settings(BaseSettings):
     train_sharding: Literal["none", "full"] = "none"
     """Where several processes train: `none`, each holds the whole model (data parallel); `full`, each holds a part of
     it (FSDP), for a model that does not fit on one GPU."""
+    train_nodes: int = Field(default=1, ge=1)
+    """Machines that train together, each in `train_processes`. Every one of them runs the same `theta stage train …`;
+    artifacts are where all reach them."""
+    train_node: int = Field(default=0, ge=0)
+    """Which of them this one is. Node 0 writes and tells; the others end when its artifact is there."""
+    rendezvous: str | None = None
+    """Where they meet: HOST:PORT of node 0, as the others reach it. HOST is also where their traffic goes."""
+    rendezvous_minutes: float = Field(default=10, gt=0)
+    """How long a node waits for the others, at the beginning and at the end."""
 
     train_on: Literal["here", "queue", "kubernetes"] = "here"
     """Where what needs the GPU runs: `here`, on any worker of Airflow; `queue`, on one that listens to the Celery queue
