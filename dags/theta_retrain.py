@@ -78,6 +78,7 @@ with DAG(
     decline = AnsweredOperator(stage="decline", takes=settles, option=REJECT, by="answered_by", values=hours)
     notify = StageOperator(
         stage="notify", takes=["decide", "evaluate", "select", "promote", "decline"], watch_failures=True,
+        any_code=True,  # a failure is told, also that of two versions
         values={"recipes": "{{ (ti.xcom_pull(task_ids='recipes') or []) | join(',') }}"},
         trigger_rule=TriggerRule.ALL_DONE,
     )  # fmt: skip

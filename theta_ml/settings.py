@@ -74,6 +74,25 @@ class Settings(BaseSettings):
     train_on: Literal["here", "queue", "kubernetes"] = "here"
     """Where what needs the GPU runs: `here`, on any worker of Airflow; `queue`, on one that listens to the Celery queue
     `gpu`; `kubernetes`, in a pod each."""
+    image: str | None = None
+    """Of those pods: Theta's container image, of the code that Airflow's workers have."""
+    code: str | None = None
+    """Digest of the code (`theta --version`) that a stage must run, else it is refused; Airflow tells its pods."""
+    pod_namespace: str | None = None
+    """Default: that of Airflow's connection `kubernetes_default`, else Airflow's own."""
+    pod_service_account: str | None = None
+    """Default: the namespace's."""
+    pod_secret: str = "theta"  # noqa: S105  # its name
+    """Secret of that namespace whose keys are the pods' secret variables: THETA_DATABASE_URL, and a bucket's AWS_…"""
+    pod_claim: str | None = None
+    """PersistentVolumeClaim for checkpoints. Without one a training whose pod is lost starts over."""
+    pod_gpus: int = Field(default=1, ge=0)
+    pod_gpu_resource: str = "nvidia.com/gpu"
+    """What the cluster calls a GPU."""
+    pod_template: Path | None = None
+    """A pod as YAML to begin with, for all that has no setting: memory, node selector, tolerations, certificates."""
+    pod_start_minutes: float = Field(default=30, gt=0)
+    """How long a pod may wait for a node, and then for its image."""
 
     temperature_warning: float | None = None
     """Degrees Celsius of what trains, from which the engineers get a mail; default: 83 of a GPU, 95 of a processor."""

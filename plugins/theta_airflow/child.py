@@ -9,7 +9,7 @@ import os
 import selectors
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -50,6 +50,13 @@ class StageProcess:
         )
         os.close(child_end)
         self._events = os.fdopen(events, "rb")
+
+    def run(self, hear: Callable[[dict[str, Any]], None]) -> int:
+        """Until it ends; `hear` gets what it says. Its exit code, negative where a signal ended it."""
+        with self:
+            for event in self.events():
+                hear(event)
+            return self.returncode
 
     @property
     def returncode(self) -> int:

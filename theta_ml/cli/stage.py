@@ -23,7 +23,8 @@ from typing import Any
 import click
 
 from theta_ml.cli.options import month_option
-from theta_ml.events import EVENTS_FD, Events
+from theta_ml.code import code_version
+from theta_ml.events import EVENTS_FD, STANDARD_OUTPUT, Events
 from theta_ml.settings import Settings, SettingsError, load_settings
 from theta_ml.stage import Result, Stage, StageFailed, StageRetry, StageSkipped, parse_spec, run_stage
 from theta_ml.store import ArtifactMissing
@@ -133,9 +134,11 @@ def stage(
 def _run(name: str, month: str, run_id: str, uris: list[str], values: tuple[str, ...], events: Events) -> Result:
     started = time.time()
     try:
+        settings = load_settings()
+        _require_code(settings)
         row = load_stage(name)
         spec = parse_spec(row, {"month": month, **dict(_assignment(value) for value in values)})
-        result = run_stage(row, spec, uris, run_id, load_settings(), events, started)
+        result = run_stage(row, spec, uris, run_id, settings, events, started)
     except tuple(_OUTCOMES) as outcome:
         kind, code = next(_OUTCOMES[known] for known in _OUTCOMES if isinstance(outcome, known))
         events.error(kind, str(outcome))
@@ -152,6 +155,15 @@ _OUTCOMES: dict[type[Exception], tuple[str, int]] = {
     ArtifactMissing: ("failed", EXIT_FAILED),
     SettingsError: ("setting", EXIT_CONFIG),
 }
+
+
+def _require_code(settings: Settings) -> None:
+    """Raises SettingsError where the caller has another Theta than this one."""
+    if settings.code not in (None, code_version()):
+        raise SettingsError(
+            f"this image has code {code_version()}, and Airflow's worker, which called it, {settings.code}: set "
+            f"THETA_IMAGE to the image of that version (`theta --version` tells it)"
+        )
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -192,7 +204,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def _end_with_our_parent() -> None:
     """Under an operator, stdin is a pipe whose end says that the operator is gone: then this process must go too."""
-    if EVENTS_FD not in os.environ:
+    if os.environ.get(EVENTS_FD, STANDARD_OUTPUT) == STANDARD_OUTPUT:
         return
 
     def watch() -> None:
