@@ -33,6 +33,8 @@ class Settings(BaseSettings):
         default=None, validation_alias=AliasChoices("MLFLOW_TRACKING_URI", "mlflow_tracking_uri")
     )
     """MLflow server. Without one, `theta up` starts it."""
+    mlflow_url: str | None = None
+    """Where people find MLflow's pages, where that is not at MLFLOW_TRACKING_URI: mails link to it."""
     artifacts_url: str | None = None
     """Root of the stages' artifacts, any fsspec URL; default `$THETA_HOME/artifacts`."""
 
@@ -181,6 +183,12 @@ class Settings(BaseSettings):
     @cached_property
     def airflow(self) -> str:
         return (self.airflow_url or f"http://127.0.0.1:{self.airflow_port}").rstrip("/")
+
+    @cached_property
+    def mlflow_pages(self) -> str | None:
+        """Address of MLflow's pages; None where it has none that a browser could show."""
+        address = (self.mlflow_url or self.mlflow_tracking_uri or "").rstrip("/")
+        return address if address.startswith("http") else None
 
     def require_database(self) -> str:
         """URL of the landing zone. Raises SettingsError where there is none."""

@@ -197,8 +197,8 @@ def _creating(settings: Settings) -> Iterator[None]:
 
 def run_url(settings: Settings, mlflow_run: str) -> str | None:
     """The run's page; None where the server has no pages. Raises StageRetry where it is away."""
-    base = settings.require_mlflow().rstrip("/")
-    if not base.startswith("http"):
+    base = settings.mlflow_pages
+    if base is None:
         return None
     with mlflow_answers():
         experiment = client(settings).get_run(mlflow_run).info.experiment_id

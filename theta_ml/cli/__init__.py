@@ -29,6 +29,7 @@ COMMANDS = {
     "erase": ("theta_ml.lineage.commands:erase", "Take a conversation, or a user's, out of everything."),
     "mail": ("theta_ml.notify.commands:mail", "Read what the local mailbox caught; see what waits."),
     "benchmark": ("theta_ml.cli.benchmark:benchmark", "Measure a model on MMLU, GSM8K and others, from local files."),
+    "compose": ("theta_ml.compose.commands:compose", "Theta in containers: secrets for docker-compose."),
     "chat": ("theta_ml.serving.commands:chat", "Talk with the champion."),
     "airflow": ("theta_ml.cli.through:airflow", "Airflow's own command, against this stack."),
     "demo": ("theta_ml.cli.demo:demo", "Everything at once: start, simulate, retrain, show."),

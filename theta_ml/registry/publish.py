@@ -128,8 +128,8 @@ def register_candidate(settings: Settings, mlflow_run: str, train: Artifact, mon
 
 def comparison_url(settings: Settings, *mlflow_runs: str) -> str | None:
     """MLflow's page that shows these runs side by side, or the only one; None where the server has no pages."""
-    base = settings.require_mlflow().rstrip("/")
-    if not base.startswith("http"):
+    base = settings.mlflow_pages
+    if base is None:
         return None
     experiments = sorted({_experiment(settings, run) for run in mlflow_runs})
     if len(mlflow_runs) == 1:
