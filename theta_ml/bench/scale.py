@@ -1,0 +1,99 @@
+"""`theta bench scale`: how the stages grow with the data, what shards and Celery bring and cost.
+
+In a quarter of an hour it goes up to a million messages; with `--full`, to five.
+"""
+
+from typing import Any
+
+from theta_ml.bench import row
+from theta_ml.bench.scale_fit import Fit, Interval, beyond_start, fit
+from theta_ml.bench.scale_overhead import overhead_rows
+from theta_ml.bench.scale_stages import FULL, QUICK, STAGES, Amount, kept, measure_stages
+
+EXPONENT = 1.05
+"""Time may grow as this power of the messages."""
+FLAT = 1.3
+"""The memory's peak at the largest amount may be so many times that at a million messages, a fifth of it; in the quick
+run, of that at a third."""
+FARTHEST = (10**5, 10**6, 10**7, 10**8, 10**9)
+"""Conversations that the measurements are extrapolated to."""
+
+
+def bench_scale(full: bool = False) -> list[dict[str, Any]]:
+    """Rows of the stages, of the executors."""
+    return [*stage_rows(measure_stages(FULL if full else QUICK)), *overhead_rows()]
+
+
+def stage_rows(amounts: list[Amount]) -> list[dict[str, Any]]:
+    """What was measured; of each stage its growth, and what it would take for far more."""
+    measured = [each for name in STAGES for each in _measured_rows(name, amounts)]
+    targets = [each for name in STAGES for each in (_time_row(name, amounts), _memory_row(name, amounts))]
+    return [
+        *targets,
+        *measured,
+        *_landing_rows(amounts),
+        *(each for name in STAGES for each in _far_rows(name, amounts)),
+    ]
+
+
+def _time_row(name: str, amounts: list[Amount]) -> dict[str, Any]:
+    messages, seconds, _ = kept(amounts, name)
+    found = fit(messages, seconds)
+    title = f"{name}: time grows as a power of the messages, {messages[0]:,.0f} to {messages[-1]:,.0f}"
+    return row(title, found.exponent, "exponent", target=EXPONENT, ok=found.exponent <= EXPONENT)
+
+
+def _memory_row(name: str, amounts: list[Amount]) -> dict[str, Any]:
+    messages, _, peaks = kept(amounts, name)
+    few = _reference(messages)
+    ratio = peaks[-1] / peaks[few]
+    return row(
+        f"{name}: peak memory with Postgres, {messages[-1]:,.0f} messages", peaks[-1] / 2**20, "MiB",
+        peer=f"{messages[few]:,.0f} messages", peer_value=peaks[few] / 2**20, ratio=ratio, target=FLAT,
+        ok=ratio <= FLAT,
+    )  # fmt: skip
+
+
+def _reference(messages: list[float]) -> int:
+    """Place of the amount that the largest is held against: the largest of at most a third of it."""
+    return max(place for place, each in enumerate(messages) if each <= messages[-1] / 2.9)
+
+
+def _measured_rows(name: str, amounts: list[Amount]) -> list[dict[str, Any]]:
+    rows = []
+    for amount in amounts:
+        stage, title = amount.stages[name], f"{name}, {amount.messages:,} messages"
+        rows += [row(title, stage.seconds, "s"), row(f"{title}: peak", stage.peak_bytes / 2**20, "MiB")]
+    return rows
+
+
+def _landing_rows(amounts: list[Amount]) -> list[dict[str, Any]]:
+    """How fast conversations landed among those that were there, and what all take on disk."""
+    most = amounts[-1]
+    rates = [row(f"import, up to {each.messages:,} messages", each.import_rate, "messages/s") for each in amounts[1:]]
+    sizes = [row(f"on disk, {what}", size / most.messages, "bytes/message") for what, size in most.bytes.items()]
+    return [*rates, *sizes, row("messages in a conversation", most.messages / most.conversations, "messages")]
+
+
+def _far_rows(name: str, amounts: list[Amount]) -> list[dict[str, Any]]:
+    """Extrapolated, with the interval in which one more measurement would lie 19 times of 20."""
+    messages, seconds, _ = kept(amounts, name)
+    start = amounts[0].stages[name].seconds
+    found = beyond_start(messages, seconds, start)
+    each = amounts[-1].messages / amounts[-1].conversations
+    return [
+        row(f"{name}: exponent of the time beyond its start", found.exponent, "exponent"),
+        row(f"{name}: standard error of that exponent", found.error, "exponent"),
+        *(part for far in FARTHEST for part in _interval_rows(name, far, far_seconds(found, start, far * each))),
+    ]
+
+
+def far_seconds(found: Fit, start: float, messages: float) -> Interval:
+    """Of a stage, its start included."""
+    return Interval(*(start + value for value in found.at(messages)))
+
+
+def _interval_rows(name: str, conversations: int, seconds: Interval) -> list[dict[str, Any]]:
+    title = f"{name}, {conversations:,} conversations, extrapolated"
+    ends = (("", seconds.middle), (": least", seconds.low), (": most", seconds.high))
+    return [row(f"{title}{end}", value / 3600, "h") for end, value in ends]
