@@ -36,7 +36,11 @@ class Settings(BaseSettings):
     mlflow_url: str | None = None
     """Where people find MLflow's pages, where that is not at MLFLOW_TRACKING_URI: mails link to it."""
     artifacts_url: str | None = None
-    """Root of the stages' artifacts, any fsspec URL; default `$THETA_HOME/artifacts`."""
+    """Root of the stages' artifacts, any fsspec URL; default `$THETA_HOME/artifacts`. For s3://BUCKET/PATH the
+    credentials are in the usual AWS_… variables, and AWS_ENDPOINT_URL names a server other than Amazon's."""
+    mlflow_artifacts_url: str | None = None
+    """Where the files of MLflow's runs go, s3://BUCKET/PATH for instance: straight from here, not through its server.
+    Taken when an experiment is made; default: where its server keeps them."""
 
     catalog: Path | None = None
     """A team's own datasets; default `$THETA_HOME/catalog.yaml`, which `theta data add` writes."""
@@ -55,6 +59,10 @@ class Settings(BaseSettings):
     are in theta_ml/quality/thresholds.py."""
     recipes: Path | None = None
     """Folder of a team's own recipes; default `$THETA_HOME/recipes`."""
+
+    shards: int = Field(default=1, ge=1, le=64)
+    """Into how many shards a run splits snapshot and corpus, which Airflow's workers then make side by side, in every
+    run that does not say otherwise; worth it from a million messages on."""
 
     require_gpu: bool = False
     """Training fails at once where there is no GPU, in place of going on slowly on the CPU."""
@@ -154,6 +162,11 @@ class Settings(BaseSettings):
     """MLflow experiment that holds one run for each retraining."""
     registered_model: str = "theta"
     """MLflow registered model whose alias `champion` is in production."""
+    landing_months: int = Field(default=0, ge=0)
+    """Newest months of the landing zone that stay attached, counted back from the newest that a run decided on; older
+    ones leave the pipeline's sight, but for those in the training window or that no run has decided on. 0 for all."""
+    detached_months: int = Field(default=0, ge=0)
+    """For so many months a detached month is kept before it is dropped for good; 0 for ever."""
     keep_versions: int = Field(default=10, ge=1)
     """Newest versions that are kept with their files, beside the champion and the one before it."""
 

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from theta_ml.settings import Settings
+from theta_ml.settings import Settings, SettingsError
 from theta_ml.stage import StageFailed, StageRetry
+from theta_ml.store import explanation
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
 Answer = TypeVar("Answer")
 RUN_TAG = "theta.run_id"
@@ -54,7 +55,8 @@ def _client(uri: str) -> "MlflowClient":
 
 @contextmanager
 def mlflow_answers() -> Iterator[None]:
-    """Turns a server that is away into StageRetry; whatever else MLflow refuses passes through."""
+    """Turns a server that is away into StageRetry, and what is wrong with the bucket of its files into StageRetry or
+    SettingsError; whatever else MLflow refuses passes through."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -63,6 +65,11 @@ def mlflow_answers() -> Iterator[None]:
         if error.error_code not in _TRANSIENT:
             raise
         raise StageRetry(f"MLflow did not answer: {str(error).splitlines()[0][:300]}") from error
+    except Exception as error:
+        known = explanation(error, "the bucket of MLflow's files", "use", "THETA_MLFLOW_ARTIFACTS_URL")
+        if known is None:
+            raise
+        raise known from error
 
 
 def if_there(ask: Callable[[], Answer]) -> Answer | None:
@@ -156,7 +163,7 @@ def _find(mlflow: "MlflowClient", settings: Settings, run_id: str) -> "Run | Non
 
 def _create(mlflow: "MlflowClient", settings: Settings, run_id: str, month: str) -> "Run":
     experiment = mlflow.get_experiment_by_name(settings.experiment)
-    experiment_id = experiment.experiment_id if experiment else create_experiment(mlflow, settings.experiment)
+    experiment_id = found_experiment(settings, experiment) or create_experiment(settings, settings.experiment)
     return mlflow.create_run(experiment_id, tags={RUN_TAG: run_id, MONTH_TAG: month}, run_name=month)
 
 
@@ -176,10 +183,26 @@ def _create_candidate(mlflow: "MlflowClient", parent: str, month: str, recipe: s
     return mlflow.create_run(experiment, tags=tags, run_name=f"{month} {recipe}")
 
 
-def create_experiment(mlflow: "MlflowClient", name: str) -> str:
+def found_experiment(settings: Settings, found: "Experiment | None") -> str | None:
+    """Its id. Raises SettingsError where its files go elsewhere than the settings say: MLflow cannot move it."""
+    if found is None:
+        return None
+    root = settings.mlflow_artifacts_url
+    if root and not found.artifact_location.startswith(root.rstrip("/") + "/"):
+        raise SettingsError(
+            f"the MLflow experiment {found.name} keeps its files at {found.artifact_location}, which cannot be changed: "
+            f"set THETA_EXPERIMENT to a new name to have them at {root}, or take THETA_MLFLOW_ARTIFACTS_URL back"
+        )
+    return str(found.experiment_id)
+
+
+def create_experiment(settings: Settings, name: str) -> str:
     """Its id."""
+    root = settings.mlflow_artifacts_url
     # The kind spares the reader a page that asks whether this is about prompts.
-    return str(mlflow.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"}))
+    tags = {"mlflow.experimentKind": "custom_model_development"}
+    location = f"{root.rstrip('/')}/{name}" if root else None
+    return str(client(settings).create_experiment(name, artifact_location=location, tags=tags))
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""Stage `retain`: old versions leave, with their files; see `theta_ml.registry.retention`."""
+"""Stage `retain`: old versions leave, with their files; see `theta_ml.registry.retention`. So does what writers left in
+a bucket that were killed long ago."""
 
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ class RetainSpec:
 
 def retain(spec: RetainSpec, inputs: Inputs, work: Work) -> Retention:
     done = prune(work.settings, work.settings.keep_versions)
+    left = work.store.sweep()
+    if left:
+        work.events.log(f"{left} uploads that were broken off long ago were removed")
     went = f"versions {', '.join(map(str, done.removed))} went" if done.removed else "nothing went"
     work.events.log(f"{len(done.kept)} versions are kept; {went}, {done.freed_bytes / 1e6:.1f} MB")
     return done

@@ -15,8 +15,10 @@ from theta_ml.store.artifact import (
     ArtifactDamaged,
     ArtifactMissing,
     ErasedMeanwhile,
+    address,
 )
 from theta_ml.store.disk import to_disk
+from theta_ml.store.faults import explanation
 from theta_ml.store.rewriting import Rewriting
 from theta_ml.store.spool import STALE_SECONDS
 from theta_ml.store.store import Store
@@ -34,5 +36,7 @@ __all__ = [
     "ErasedMeanwhile",
     "Rewriting",
     "Store",
+    "address",
+    "explanation",
     "to_disk",
 ]

@@ -15,6 +15,11 @@ MEASURING = ("digest",)
 """Whose artifacts hold numbers and word hashes of single conversations: an erasure throws them away."""
 
 
+def address(stage: str, key: str) -> str:
+    """What `Store.open` takes for a URI, and is the same for every store."""
+    return f"{stage}/{key}"
+
+
 class ArtifactMissing(Exception):
     """No complete artifact at this address; the message says which stage makes it."""
 

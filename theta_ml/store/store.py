@@ -74,7 +74,7 @@ class Store:
         self._note_epoch()
         marker = self._whole(place)
         if marker is None:
-            raise _missing(place, uri)
+            raise self._missing(place)
         return self._open(place, marker)
 
     @contextmanager
@@ -99,7 +99,7 @@ class Store:
         """When the work on it began and ended, in seconds since 1970; in the marker, for no content depends on it."""
         marker = self._marker(self._place(artifact.uri))
         if marker is None:
-            raise _missing(self._place(artifact.uri), artifact.uri)
+            raise self._missing(self._place(artifact.uri))
         return marker.started, marker.finished
 
     def places(self, stage: str) -> list[str]:
@@ -298,7 +298,7 @@ class Store:
         stage, key = place.rsplit("/", 2)[-2:]
         text = self.root.read(f"{marker.under(place)}/{DOCUMENT}")
         if text is None:
-            raise _missing(place, self.uri(stage, key))
+            raise self._missing(place)
         fetch: Any = (
             Path(place) if self.local else cache(partial(self._copies.fetch, place, partial(self._told, place)))
         )
@@ -309,13 +309,12 @@ class Store:
         text = self.root.read(f"{place}/{MARKER}")
         marker = Marker.read(text)
         if text is None or marker is None:
-            raise _missing(place, str(self.fs.unstrip_protocol(place)))
+            raise self._missing(place)
         return text, marker
 
-
-def _missing(place: str, uri: str) -> ArtifactMissing:
-    stage = place.rsplit("/", 2)[-2] if place.count("/") >= 2 else "NAME"
-    return ArtifactMissing(f"no complete artifact at {uri}; `theta stage {stage}` makes it")
+    def _missing(self, place: str) -> ArtifactMissing:
+        uri, stage = self.fs.unstrip_protocol(place), place.rsplit("/", 2)[-2]
+        return ArtifactMissing(f"no complete artifact at {uri}; `theta stage {stage}` makes it")
 
 
 def _late(place: str) -> ErasedMeanwhile:

@@ -31,7 +31,7 @@ def mirror(settings: Settings, study: "optuna.Study", params: dict[str, Any], en
     """
     mlflow = tracking.client(settings)
     with tracking.mlflow_answers():
-        experiment = _experiment(mlflow, f"{settings.experiment}-tuning")
+        experiment = _experiment(settings, f"{settings.experiment}-tuning")
         runs = _runs(mlflow, experiment, study.study_name)
         parent = runs.get("") or mlflow.create_run(
             experiment, tags={STUDY_TAG: study.study_name}, run_name=study.study_name
@@ -50,13 +50,11 @@ def mirror(settings: Settings, study: "optuna.Study", params: dict[str, Any], en
     return parent.info.run_id
 
 
-def _experiment(mlflow: "MlflowClient", name: str) -> str:
-    found = mlflow.get_experiment_by_name(name)
+def _experiment(settings: Settings, name: str) -> str:
+    found = tracking.client(settings).get_experiment_by_name(name)
     if found and found.lifecycle_stage != "active":
         raise StageFailed(f"the MLflow experiment {name} was deleted; restore it, or set THETA_EXPERIMENT")
-    if found:
-        return str(found.experiment_id)
-    return tracking.create_experiment(mlflow, name)
+    return tracking.found_experiment(settings, found) or tracking.create_experiment(settings, name)
 
 
 def _runs(mlflow: "MlflowClient", experiment: str, study: str) -> dict[str, "Run"]:
