@@ -9,6 +9,7 @@ from theta_airflow.approval import APPROVE, REJECT, AnsweredOperator, ApproveOpe
 from theta_airflow.asset import CONVERSATIONS
 from theta_airflow.parameters import RETRAIN
 from theta_airflow.recipes import recipes
+from theta_airflow.shards import encoding, extraction, shards
 from theta_airflow.stage_operator import StageOperator
 
 from theta_ml.month import Month
@@ -36,24 +37,26 @@ with DAG(
     tokenizer = {"tokenizer": "{{ params.tokenizer }}"}
     accepted = {"accepted": "{{ params.accept_feed }}"}
     hours = {"hours": "{{ params.approval_hours }}"}
+    checked = ["snapshot", "validate", "drift"]
+    of_recipe: dict[str, Any] = {"map_index_template": "{{ task.values.recipe }}"}
 
-    snapshot = StageOperator(stage="snapshot")
+    numbers, chosen = shards(), recipes()
+    snapshot = StageOperator(stage="snapshot", takes=["extract"], trigger_rule=TriggerRule.NONE_FAILED)
     drift = StageOperator(stage="drift", takes=["snapshot"], values=accepted)
     checks = [*(StageOperator(stage=name, takes=["snapshot"]) for name in ("validate", "profile")), drift]
-    chosen = recipes()
+    spooled = encoding(chosen, numbers, checks, checked, preset | tokenizer)
 
     @task_group(prefix_group_id=False)
     def candidate(recipe: str) -> None:
         """One for each recipe."""
         values = preset | {"recipe": recipe}
-        named: dict[str, Any] = {"map_index_template": "{{ task.values.recipe }}"}
         # One at a time, so that the second recipe with the same mixture finds the corpus of the first.
         prepare = StageOperator(
-            stage="prepare", takes=["snapshot", "validate", "drift"], values=values | tokenizer,
-            max_active_tis_per_dag=1, **named,
+            stage="prepare", takes=[*checked, "tokenizer", "spool"], values=values | tokenizer,
+            max_active_tis_per_dag=1, **of_recipe,
         )  # fmt: skip
-        preflight = StageOperator(stage="preflight", takes=["prepare"], values=values, gpu=True, **named)
-        train = StageOperator(stage="train", takes=["prepare", "preflight"], values=values, gpu=True, **named)
+        preflight = StageOperator(stage="preflight", takes=["prepare"], values=values, gpu=True, **of_recipe)
+        train = StageOperator(stage="train", takes=["prepare", "preflight"], values=values, gpu=True, **of_recipe)
         prepare >> preflight >> train
 
     candidates = candidate.expand(recipe=chosen)
@@ -85,6 +88,7 @@ with DAG(
     # A mail about a failure went out well; the run failed all the same.
     done = EmptyOperator(task_id="done", trigger_rule=TriggerRule.NONE_FAILED)
 
-    snapshot >> checks >> candidates >> select >> [evaluate, benchmark] >> decide
+    extraction(numbers) >> snapshot >> checks
+    [*checks, spooled] >> candidates >> select >> [evaluate, benchmark] >> decide
     decide >> ask >> approve >> [promote, decline] >> notify
     [decide, ask, approve, promote, decline, notify] >> done

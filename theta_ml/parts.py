@@ -1,8 +1,8 @@
 """Parts: what was made of a stage's work beforehand, on other machines; a shard of it, mostly.
 
-A part is an artifact like others, made by a stage of its own. Its spec holds all fields of the spec that it was made
-for, and it counts only where these, and the inputs, are the same. The stage that it is a part of takes what is there
-and does the rest itself, so a part that is gone costs time and changes nothing.
+A part is an artifact like others, made by a stage of its own. It counts only where its spec says the same as the spec
+that it is taken for, in all fields that both have, and its inputs likewise. The stage that it is a part of takes what
+is there and does the rest itself, so a part that is gone costs time and changes nothing.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from theta_ml.store import Artifact, ArtifactMissing, Store
+from theta_ml.store import MEASURING, Artifact, ArtifactMissing, Store
 
 
 def stage_of(uri: str) -> str:
@@ -21,12 +21,16 @@ def stage_of(uri: str) -> str:
 def fitting(store: Store, uris: Iterable[str], spec: dict[str, Any], inputs: dict[str, Any]) -> list[str]:
     """Those of `uris` that were made for this spec, of these inputs (keys by stage); what is gone is left out."""
     wanted = json.loads(json.dumps(spec))
-    found = []
-    for uri in dict.fromkeys(uris):
-        document = store.document(uri)
-        if document and wanted.items() <= document["spec"].items() and document["inputs"].items() <= inputs.items():
-            found.append(uri)
-    return found
+    documents = {uri: store.document(uri) for uri in uris}
+    return [
+        uri
+        for uri, document in documents.items()
+        if document and _agree(document["spec"], wanted) and _agree(document["inputs"], inputs)
+    ]
+
+
+def _agree(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(one[name] == other[name] for name in one.keys() & other.keys())
 
 
 def opened(store: Store, uris: Iterable[str]) -> Iterator[Artifact]:
@@ -37,8 +41,9 @@ def opened(store: Store, uris: Iterable[str]) -> Iterator[Artifact]:
 
 
 def remove(store: Store, uris: Iterable[str]) -> None:
-    """What they hold is now in what was made of them."""
+    """Those that hold conversations: these are now in what was made of them."""
     for uri in uris:
-        with store.rewriting(uri) as files:
-            files.remove()
-        store.forget_copy(uri)
+        if stage_of(uri) in MEASURING:
+            with store.rewriting(uri) as files:
+                files.remove()
+            store.forget_copy(uri)

@@ -143,7 +143,7 @@ class Stage(Generic[Spec]):
     """It changes the world (a ledger row, a mail): it runs again on a rerun, for each run, and must be idempotent."""
     parts: tuple[str, ...] = ()
     """Stages that may do some of its work beforehand, on other machines. The outcome is the same without them: among
-    its inputs they are no part of its key, and when it is made they are removed."""
+    its inputs they are no part of its key, and what they hold of conversations is removed when it is made."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,12 @@ def content_key(stage: Stage[Spec], spec: Spec, inputs: Inputs, run_id: str) -> 
     }
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def made_before(stage: Stage[Any], spec: Any, inputs: Inputs, work: Work) -> Artifact | None:
+    """What `stage` has made already, of which this work would be a part; `spec` has all fields of its spec."""
+    own = stage.spec(**{field.name: getattr(spec, field.name) for field in fields(stage.spec)})
+    return work.store.find(stage.name, content_key(stage, own, inputs, work.run_id))
 
 
 def run_stage(

@@ -30,10 +30,13 @@ from theta_ml.stage import Result, Stage, StageFailed, StageRetry, StageSkipped,
 from theta_ml.store import ArtifactMissing
 
 STAGES = {
+    "extract": ("theta_ml.landing.extract", "Make a shard of a snapshot beforehand; snapshot merges all of them."),
     "snapshot": ("theta_ml.landing.snapshot", "Freeze what the month's run sees of the landing zone."),
     "validate": ("theta_ml.quality.validate", "Judge the month's data with Great Expectations."),
     "profile": ("theta_ml.quality.profile", "Describe the month's data."),
     "drift": ("theta_ml.quality.drift", "Compare the month with the one before, with Evidently."),
+    "tokenizer": ("theta_ml.corpus.tokenizer_stage", "Make the corpus' tokenizer, before its shards are encoded."),
+    "spool": ("theta_ml.corpus.spool_stage", "Clean and encode a shard of the corpus beforehand; prepare packs them."),
     "prepare": ("theta_ml.corpus.prepare", "Clean, tokenise and pack the training corpus."),
     "preflight": ("theta_ml.training.preflight", "Is it learnable, and do memory, disk and time suffice?"),
     "train": ("theta_ml.training.train", "Train the candidate."),
@@ -46,6 +49,7 @@ STAGES = {
     "decline": ("theta_ml.registry.decline", "Record that a person, or nobody in time, said no to a yes of the gate."),
     "notify": ("theta_ml.notify.notify", "Write to the engineers where an outcome needs them."),
     "monitor": ("theta_ml.watch.monitor", "Is it time to retrain before the month is over?"),
+    "detach": ("theta_ml.landing.retention", "Detach months that the landing zone no longer keeps."),
     "retain": ("theta_ml.registry.retain", "Remove old versions, with their files."),
     "overdue": ("theta_ml.watch.overdue", "Tell the engineers of months without a decision."),
     "study": ("theta_ml.tuning.study", "Begin a search of hyper-parameters, or go on with it."),
@@ -56,10 +60,10 @@ EXIT_FAILED, EXIT_RETRY, EXIT_CONFIG, EXIT_SKIPPED = 65, 75, 78, 99
 
 
 def load_stage(name: str) -> Stage[Any]:
-    """The stage's row, its champion filled in from the registry where its spec asks for one, and what `prepare` reads
-    of a recipe from the recipe."""
+    """The stage's row, its champion filled in from the registry where its spec asks for one, and what the corpus'
+    stages read of a recipe from the recipe."""
     stage: Stage[Any] = import_module(STAGES[name][0]).STAGE
-    if name == "prepare":
+    if name in ("tokenizer", "spool", "prepare"):
         stage = replace(stage, resolve=_with_recipe(stage.resolve))
     if any(field.name == "champion" for field in fields(stage.spec)):
         return replace(stage, resolve=_with_champion(stage.resolve))
@@ -183,10 +187,11 @@ def _print_parameters(row: Stage[Any]) -> None:
 
 
 def _meanings(spec: type[Any]) -> dict[str, str]:
-    """Field → the docstring under it."""
+    """Field → the docstring under it, those of the spec that it builds on first."""
     (described,) = ast.parse(inspect.getsource(spec)).body
     assert isinstance(described, ast.ClassDef)
-    return {
+    inherited = {name: text for base in spec.__bases__ if base is not object for name, text in _meanings(base).items()}
+    return inherited | {
         field.target.id: " ".join(str(text.value.value).split())
         for field, text in pairwise(described.body)
         if isinstance(field, ast.AnnAssign)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
@@ -81,15 +81,23 @@ def arrays(group: pa.Table) -> dict[str, pa.Array]:
     return {name: column.combine_chunks() for name, column in zip(group.column_names, group.columns, strict=True)}
 
 
-def groups(batches: Iterator[pa.RecordBatch], most: int) -> Iterator[pa.Table]:
-    """The same rows in tables of one chunk, bounded in rows (`most`) and bytes of `contents`, a list of texts.
+def said_bytes(batch: pa.RecordBatch | pa.Table) -> np.ndarray:
+    """(conversations,): bytes of `contents`, a list of texts."""
+    contents = batch.column("contents")
+    return _text_bytes(contents.combine_chunks() if isinstance(contents, pa.ChunkedArray) else contents)
+
+
+def groups(
+    batches: Iterator[pa.RecordBatch], most: int, sizes_of: Callable[[pa.RecordBatch], np.ndarray] = said_bytes
+) -> Iterator[pa.Table]:
+    """The same rows in tables of one chunk, bounded in rows (`most`) and in bytes, which `sizes_of` tells of each row.
 
     Where a group ends depends on the rows alone, not on how they came.
     """
     held: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in batches:
-        sizes, start = _text_bytes(batch.column("contents")), 0
+        sizes, start = sizes_of(batch), 0
         while start < len(sizes):
             end = _full(sizes, start, most - rows, GROUP_BYTES - size)
             held.append(batch.slice(start, end - start))

@@ -97,13 +97,18 @@ def write_month(
 ) -> Totals:
     """Writes the rows of `sql/queries/snapshot.sql`, in their order, a group at a time; `key` hides user ids."""
     totals = Totals()
-    with pq.ParquetWriter(folder / file_name(month), SCHEMA, compression="zstd") as writer:
+    with month_writer(folder, month) as writer:
         for group in groups(batches, GROUP_ROWS):
-            table, redacted = _table(month, group, key, faults, recogniser)
+            table, redacted = table_of(month, group, key, faults, recogniser)
             totals.add(table)
             totals.redacted.update(redacted)
             writer.write_table(table)
     return totals
+
+
+def month_writer(folder: Path, month: str) -> pq.ParquetWriter:
+    """Of tables of SCHEMA, each a group."""
+    return pq.ParquetWriter(folder / file_name(month), SCHEMA, compression="zstd")
 
 
 def read(folder: Path, months: list[str] | None, quarantined: bool) -> pa.Table:
@@ -131,7 +136,7 @@ def file_name(month: str) -> str:
     return f"conversations-{month}.parquet"
 
 
-def _table(
+def table_of(
     month: str, group: pa.Table, key: bytes, faults: Faults, recogniser: Recogniser | None
 ) -> tuple[pa.Table, Counter[str]]:
     """(conversations,) of SCHEMA; and places replaced, by type."""
