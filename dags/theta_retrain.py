@@ -37,14 +37,13 @@ with DAG(
     tokenizer = {"tokenizer": "{{ params.tokenizer }}"}
     accepted = {"accepted": "{{ params.accept_feed }}"}
     hours = {"hours": "{{ params.approval_hours }}"}
-    checked = ["snapshot", "validate", "drift"]
     of_recipe: dict[str, Any] = {"map_index_template": "{{ task.values.recipe }}"}
 
     numbers, chosen = shards(), recipes()
     snapshot = StageOperator(stage="snapshot", takes=["extract"], trigger_rule=TriggerRule.NONE_FAILED)
     drift = StageOperator(stage="drift", takes=["snapshot"], values=accepted)
     checks = [*(StageOperator(stage=name, takes=["snapshot"]) for name in ("validate", "profile")), drift]
-    spooled = encoding(chosen, numbers, checks, checked, preset | tokenizer)
+    spooled = encoding(chosen, numbers, snapshot, checks, preset | tokenizer)
 
     @task_group(prefix_group_id=False)
     def candidate(recipe: str) -> None:
@@ -52,8 +51,8 @@ with DAG(
         values = preset | {"recipe": recipe}
         # One at a time, so that the second recipe with the same mixture finds the corpus of the first.
         prepare = StageOperator(
-            stage="prepare", takes=[*checked, "tokenizer", "spool"], values=values | tokenizer,
-            max_active_tis_per_dag=1, **of_recipe,
+            stage="prepare", takes=["snapshot", "validate", "drift", "tokenizer", "spool"],
+            values=values | tokenizer, max_active_tis_per_dag=1, **of_recipe,
         )  # fmt: skip
         preflight = StageOperator(stage="preflight", takes=["prepare"], values=values, gpu=True, **of_recipe)
         train = StageOperator(stage="train", takes=["prepare", "preflight"], values=values, gpu=True, **of_recipe)

@@ -28,18 +28,21 @@ def extraction(numbers: Any) -> Any:
     return extraction.expand(shard=numbers)
 
 
-def encoding(chosen: Any, numbers: Any, before: Any, takes: Sequence[str], values: dict[str, str]) -> EmptyOperator:
+def encoding(
+    chosen: Any, numbers: Any, snapshot: StageOperator, checks: Sequence[StageOperator], values: dict[str, str]
+) -> EmptyOperator:
     """For each recipe a tokenizer, and of its corpus a shard for each of the numbers. Returns the task that comes last.
 
     That one ends well in any case: what no worker could make, a recipe that makes no sense among it, `prepare` makes
     itself or gives the reason for.
     """
+    takes = ["snapshot", "validate", "drift", "tokenizer"]
 
     @task_group(prefix_group_id=False)
     def vocabulary(recipe: str) -> None:
-        of_recipe = {"recipe": recipe}
+        template = "{{ task.values.recipe }}"
         StageOperator(
-            stage="tokenizer", takes=takes, values=values | of_recipe, map_index_template="{{ task.values.recipe }}"
+            stage="tokenizer", takes=["snapshot"], values=values | {"recipe": recipe}, map_index_template=template
         )
 
     @task_group(prefix_group_id=False)
@@ -50,7 +53,8 @@ def encoding(chosen: Any, numbers: Any, before: Any, takes: Sequence[str], value
 
     done = EmptyOperator(task_id="spooled", trigger_rule=TriggerRule.ALL_DONE)
     vocabularies = vocabulary.expand(recipe=_sharded(chosen, numbers))
-    before >> vocabularies >> encoding.expand(recipe=chosen, shard=numbers) >> done
+    snapshot >> vocabularies
+    [*checks, vocabularies] >> encoding.expand(recipe=chosen, shard=numbers) >> done
     return done
 
 
