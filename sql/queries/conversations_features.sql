@@ -1,4 +1,5 @@
--- What can be told of a conversation without its text: a row a conversation of the span, nobody's words in it.
+-- What can be told of a conversation without its text: a row a conversation of the span, nobody's words in it. The
+-- span's bounds stand beside each table that is kept by month: Postgres opens no other month.
 SELECT
     conversation_id,
     source,
@@ -49,9 +50,11 @@ LEFT JOIN (
         -- the microsecond, else the rounding of equal times falls on either side of zero
         round(regr_slope(date_part('epoch', created_at - occurred_at), position)::numeric, 6)::float8 AS seconds_a_turn
     FROM messages
-    JOIN conversations USING (conversation_id)
-    WHERE occurred_at >= %(start)s
-      AND occurred_at < %(end)s
+    JOIN conversations USING (conversation_id, occurred_at)
+    WHERE conversations.occurred_at >= %(start)s
+      AND conversations.occurred_at < %(end)s
+      AND messages.occurred_at >= %(start)s
+      AND messages.occurred_at < %(end)s
       AND landed_at <= %(watermark)s
     GROUP BY conversation_id
 ) AS said USING (conversation_id)

@@ -62,9 +62,11 @@ SELECT
         ELSE hashtextextended(content, 0)
     END AS template_hash
 FROM conversations
-JOIN messages USING (conversation_id)
-WHERE occurred_at >= %(start)s
-  AND occurred_at < %(end)s
+JOIN messages USING (conversation_id, occurred_at)
+WHERE conversations.occurred_at >= %(start)s
+  AND conversations.occurred_at < %(end)s
+  AND messages.occurred_at >= %(start)s
+  AND messages.occurred_at < %(end)s
   AND landed_at <= %(watermark)s
   AND NOT EXISTS (
       SELECT FROM erased_conversations AS erased WHERE erased.conversation_id = conversations.conversation_id

@@ -1,6 +1,6 @@
 -- Conversations of one month as a run sees them: what had landed at the watermark and was not erased. One row a
 -- conversation, its messages as parallel arrays in their order. Sorted before the messages are fetched: what Postgres
--- sorts is then small, and the rows stream.
+-- sorts is then small, and the rows stream. The month's bounds stand beside both tables: Postgres opens no other month.
 SELECT
     conversation_id,
     source,
@@ -32,5 +32,8 @@ CROSS JOIN LATERAL (
         array_agg(messages.rating ORDER BY position) AS ratings
     FROM messages
     WHERE messages.conversation_id = seen.conversation_id
+      AND messages.occurred_at = seen.occurred_at
+      AND messages.occurred_at >= %(start)s
+      AND messages.occurred_at < %(end)s
 ) AS talk
 ORDER BY conversation_id COLLATE "C"

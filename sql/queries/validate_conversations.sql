@@ -11,11 +11,9 @@ WITH busiest AS (
 known AS (
     SELECT DISTINCT language
     FROM conversations
-    WHERE occurred_at >= %(past_start)s
-      AND occurred_at < %(start)s
+    WHERE {past_conversations}
       AND landed_at <= %(watermark)s
       AND language IS NOT NULL
-      AND to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM') = ANY (%(past)s)
 ),
 imported AS (
     SELECT sum(rejected) / greatest(sum(conversations + duplicates + rejected), 1) AS rejected

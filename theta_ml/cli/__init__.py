@@ -15,6 +15,7 @@ COMMANDS = {
     "export": ("theta_ml.landing.commands:export", "Write conversations as JSONL, redacted."),
     "simulate": ("theta_ml.landing.commands:simulate", "Land months of plausible conversations, for a demo."),
     "quarantine": ("theta_ml.landing.commands:quarantine", "What snapshots set aside, and why."),
+    "landing": ("theta_ml.landing.month_commands:landing", "Months of the landing zone: list, detach, attach."),
     "data": ("theta_ml.corpus.commands:data", "What a corpus is made of: list, add, show, count."),
     "retrain": ("theta_ml.cli.retrain:retrain", "Retrain on a month, through Airflow."),
     "tune": ("theta_ml.cli.tune:tune", "Search hyper-parameters; the best become a recipe."),

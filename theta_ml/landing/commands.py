@@ -78,9 +78,12 @@ def _importer(source: str | None, day: date | None, as_json: bool) -> Iterator[t
 
 
 def _useless(done: "FileImport") -> bool:
-    """Whether none of the file's lines is a conversation, landed now, before, or erased since."""
+    """Whether none of the file's lines is a conversation, landed now or before, or one that is turned away."""
+    from theta_ml.landing.chunk import TURNED_AWAY
+
     counts = done.counts
-    return counts.rejected > 0 and not counts.conversations + counts.duplicates + done.reasons["erased"]
+    sound = sum(done.reasons[reason] for reason in TURNED_AWAY)
+    return counts.rejected > 0 and not counts.conversations + counts.duplicates + sound
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from theta_ml.stage import StageRetry
 
 MIGRATIONS = 0x7468657461_01  # "theta", then a number of our own
 LANDING = 0x7468657461_02
+MONTHS = 0x7468657461_08
 WAIT_SECONDS = 60
 """A chunk takes about half a second; who holds the lock so long is suspended or hangs."""
 

@@ -15,6 +15,7 @@ from psycopg import sql
 
 from theta_ml.landing.database import query
 from theta_ml.landing.suites import SUITES
+from theta_ml.month import Month
 from theta_ml.quality.history import Past
 from theta_ml.stage import StageRetry
 
@@ -35,9 +36,8 @@ class Span:
     start: datetime
     end: datetime
     watermark: datetime
-    past_start: datetime
     past: list[str]
-    """Months before to compare with; they lie in [past_start, start)."""
+    """Months before to compare with."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,26 @@ def _make(connection: psycopg.Connection, key: str, span: Span) -> FeatureTables
 def _run(
     connection: psycopg.Connection, name: str, tables: dict[str, sql.Identifier], span: Span
 ) -> psycopg.ClientCursor[Any]:
-    statement = sql.SQL(query(name).decode()).format(**tables, **_FEATURES)
+    past = {f"past_{table}": within(table, span.past) for table in ("conversations", "messages")}
+    statement = sql.SQL(query(name).decode()).format(**tables, **_FEATURES, **past)
     return psycopg.ClientCursor(connection).execute(statement, vars(span))
+
+
+def within(table: str, months: list[str]) -> sql.Composable:
+    """That a row of `table` occurred in one of `months`, as bounds: Postgres opens none of the months between them."""
+    bounds = sql.SQL("{column} >= {start} AND {column} < {end}")
+    column = sql.Identifier(table, "occurred_at")
+    ranges = [bounds.format(column=column, start=start, end=end) for start, end in _ranges(months)]
+    return sql.SQL("({})").format(sql.SQL(" OR ").join(ranges)) if ranges else sql.SQL("false")
+
+
+def _ranges(months: list[str]) -> list[tuple[datetime, datetime]]:
+    """Months that follow one another are one range."""
+    found: list[tuple[datetime, datetime]] = []
+    for month in map(Month.parse, sorted(months)):
+        start = found.pop()[0] if found and found[-1][1] == month.start else month.start
+        found.append((start, month.end))
+    return found
 
 
 def _lock(connection: psycopg.Connection, key: str) -> None:

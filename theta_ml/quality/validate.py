@@ -78,8 +78,7 @@ def validate(spec: ValidateSpec, inputs: Inputs, work: Work) -> ValidationReport
 def span(spec: ValidateSpec, snapshot: Snapshot) -> Span:
     """The month, and those before it that the snapshot holds."""
     month, past = Month.parse(spec.month), snapshot.window[:-1][-spec.history_months :]
-    past_start = Month.parse(past[0]).start if past else month.start
-    return Span(month.start, month.end, datetime.fromisoformat(snapshot.watermark), past_start, past)
+    return Span(month.start, month.end, datetime.fromisoformat(snapshot.watermark), past)
 
 
 def run_checks(spec: ValidateSpec, snapshot: Snapshot, tables: FeatureTables, judge: Judge) -> list[Check]:
