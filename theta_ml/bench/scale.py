@@ -8,6 +8,7 @@ from typing import Any
 from theta_ml.bench import row
 from theta_ml.bench.scale_fit import Fit, Interval, beyond_start, fit
 from theta_ml.bench.scale_overhead import overhead_rows
+from theta_ml.bench.scale_shards import shard_rows
 from theta_ml.bench.scale_stages import FULL, QUICK, STAGES, Amount, kept, measure_stages
 
 EXPONENT = 1.05
@@ -20,8 +21,8 @@ FARTHEST = (10**5, 10**6, 10**7, 10**8, 10**9)
 
 
 def bench_scale(full: bool = False) -> list[dict[str, Any]]:
-    """Rows of the stages, of the executors."""
-    return [*stage_rows(measure_stages(FULL if full else QUICK)), *overhead_rows()]
+    """Rows of the stages, of the shards, of the executors."""
+    return [*stage_rows(measure_stages(FULL if full else QUICK)), *shard_rows(), *overhead_rows()]
 
 
 def stage_rows(amounts: list[Amount]) -> list[dict[str, Any]]:
