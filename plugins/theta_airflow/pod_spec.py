@@ -46,8 +46,7 @@ def pod_arguments(arguments: list[str], settings: Settings, environment: Mapping
     return {
         "name": f"theta-{arguments[0]}",
         "image": settings.image,
-        "cmds": ["theta", "stage"],
-        "arguments": arguments,
+        "arguments": ["theta", "stage", *arguments],  # by the image's own entrypoint, which looks after its children
         "namespace": settings.pod_namespace,
         "service_account_name": settings.pod_service_account,
         "labels": {"app.kubernetes.io/name": "theta", "app.kubernetes.io/component": arguments[0]},

@@ -75,8 +75,6 @@ class StageOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, str]:
         if self.any_of:
             _require_success(self.any_of, context)
-        if not self.any_code:
-            require_one_code(self._taken(context))
         heard: dict[str, dict[str, Any]] = {}
 
         def hear(event: dict[str, Any]) -> None:
@@ -117,11 +115,11 @@ class StageOperator(BaseOperator):
         return self.values
 
     def _input_uris(self, context: Context) -> list[str]:
-        return [artifact["uri"] for _, artifact in self._taken(context)]
-
-    def _taken(self, context: Context) -> list[tuple[str, dict[str, str]]]:
-        """Each with the task that handed it on."""
-        return [(task, artifact) for task in self.takes for artifact in self._artifacts(task, context)]
+        """Raises AirflowException where one was made by other code than is to take it."""
+        taken = [(task, artifact) for task in self.takes for artifact in self._artifacts(task, context)]
+        if not self.any_code:
+            require_one_code(taken)
+        return [artifact["uri"] for _, artifact in taken]
 
     def _artifacts(self, task: str, context: Context) -> list[dict[str, str]]:
         """What `task` handed on, in the order of its map indexes."""

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from theta_airflow import stage_operator
 
 from theta_ml.cli.stage import load_stage
+from theta_ml.code import code_version
 from theta_ml.stage import parse_spec
 
 DAG_FILE = Path(__file__).parents[2] / "dags" / "theta_retrain.py"
@@ -30,7 +31,7 @@ def context(
         return {"run": {name: (states or {})[name] for name in wanted}}
 
     def xcom_pull(task_ids: str, map_indexes: int | None = None) -> Any:
-        found = (results or {}).get(task_ids, [])
+        found = [{"code": code_version(), **artifact} for artifact in (results or {}).get(task_ids, [])]
         return found if map_indexes is None else found[map_indexes]
 
     ti = SimpleNamespace(get_task_states=get_task_states, xcom_pull=xcom_pull, map_index=map_index)
@@ -43,6 +44,18 @@ def test_a_candidate_takes_its_own_corpus_and_the_choice_takes_all(dag: Any) -> 
     assert dag.get_task("train")._input_uris(context(dag, None, results, 1)) == ["p1", "f1"]
     assert dag.get_task("select")._input_uris(context(dag, None, results)) == ["s", "t0", "t1"]
     assert dag.get_task("evaluate")._input_uris(context(dag, None, results)) == ["s"]
+
+
+def test_a_run_goes_on_with_the_code_that_began_it_and_tells_of_others_all_the_same(dag: Any) -> None:
+    """Raised is what Airflow tries again, perhaps on a worker that has that code."""
+    results = {"snapshot": [{"uri": "s"}], "select": [{"uri": "c", "code": "0123456789ab", "host": "worker-2"}]}
+    with pytest.raises(
+        AirflowException, match=f"by code 0123456789ab on worker-2, and .* has code {code_version()}"
+    ) as e:
+        dag.get_task("evaluate")._input_uris(context(dag, None, results))
+    assert not isinstance(e.value, AirflowFailException)
+    assert "clear the run from its first task" in str(e.value)
+    assert dag.get_task("notify")._input_uris(context(dag, None, results)) == ["c"]
 
 
 def test_the_choice_ends_as_the_candidates_did(dag: Any) -> None:

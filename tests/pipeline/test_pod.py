@@ -1,0 +1,326 @@
+"""Stages in pods: provider, client and command are real, the cluster is `tests.pipeline.cluster`."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from moto.server import ThreadedMotoServer
+from theta_airflow.pod_spec import pod_environment, secret_names
+from theta_airflow.stage_operator import StageOperator
+
+from tests.corpus.snapshots import write_artifact
+from tests.pipeline.cluster import NAMESPACE, Cluster, serving
+from theta_ml.code import code_version
+from theta_ml.settings import Settings
+from theta_ml.store import Store
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SECRETS = {"AWS_ACCESS_KEY_ID": "an-id", "AWS_SECRET_ACCESS_KEY": "quite-secret"}
+SCRIPTED = f"""#!{sys.executable}
+import os, signal, sys, threading
+sys.path.insert(0, {str(REPOSITORY)!r})
+from pathlib import Path
+from theta_ml.cli import stage
+from theta_ml.events import Events
+home, kind = Path(os.environ["THETA_HOME"]), os.environ["HF_KIND"]
+home.mkdir(parents=True, exist_ok=True)
+with (home / "started").open("a") as started:
+    print(sys.argv[1:], file=started)
+def save(number, frame):
+    (home / "checkpoint").write_text("saved")
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+with Events("scripted") as events:
+    print("plain output")
+    events.log("ready")
+    if kind == "wait":
+        while not (home / "go").exists():
+            threading.Event().wait(0.05)
+    if kind != "wait":
+        events.error("failed", "no good")
+        sys.exit(int(kind))
+    events.result("s3://x/train/k", "k", False)
+"""
+
+
+class Memory(dict[str, Any]):
+    """Airflow's task state, which outlives an attempt."""
+
+    def set(self, name: str, value: Any) -> None:
+        self[name] = value
+
+
+def context(state: Memory | None = None, inputs: list[str] | None = None, attempt: int = 1) -> Any:
+    taken = [{"uri": uri, "code": code_version()} for uri in inputs or []]
+    ti = SimpleNamespace(
+        dag_id="theta_retrain", task_id="train", map_index=-1, try_number=attempt, get_task_states=None,
+        xcom_pull=lambda task_ids: taken, xcom_push=lambda key, value: None,
+    )  # fmt: skip
+    run = SimpleNamespace(dag_id="theta_retrain", run_id="manual__1", run_type="manual")
+    params = {"month": "2026-01"}
+    return {
+        "ti": ti, "dag": DAG("theta_retrain"), "dag_run": run, "run_id": run.run_id, "params": params,
+        "task_state_store": state,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """Of the scripted stage."""
+    (tmp_path / "image").mkdir()
+    program = tmp_path / "image" / "theta"
+    program.write_text(SCRIPTED)
+    program.chmod(0o755)
+    return program.parent
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """With settings of a worker that sends stages there."""
+    images = {"theta:scripted": image, "theta:1": Path(sys.executable).parent}
+    made = Cluster(tmp_path / "volumes", images, {"theta": SECRETS})
+    for name in [name for name in os.environ if name.startswith(("THETA_", "MLFLOW_", "AWS_", "HF_"))]:
+        monkeypatch.delenv(name)
+    given = {
+        "THETA_TRAIN_ON": "kubernetes",
+        "THETA_HOME": str(tmp_path / "home"),
+        "THETA_IMAGE": "theta:scripted",
+        "THETA_ARTIFACTS_URL": "s3://theta/artifacts",
+        "THETA_POD_NAMESPACE": NAMESPACE,
+        "THETA_POD_GPUS": "2",
+        "HF_KIND": "wait",
+        **SECRETS,
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    kubeconfig = tmp_path / "kubeconfig"
+    extra = {"kube_config_path": str(kubeconfig)}
+    connection = {"conn_type": "kubernetes", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(connection))
+    with serving(made, kubeconfig):
+        yield made
+
+
+class Attempt(threading.Thread):
+    """Of a task, as its worker runs it."""
+
+    def __init__(self, around: Any) -> None:
+        super().__init__(daemon=True)
+        self.task, self.around = StageOperator(stage="train", gpu=True), around
+        self.outcome: Any = None
+
+    def run(self) -> None:
+        try:
+            self.outcome = self.task.execute(self.around)
+        except AirflowException as error:
+            self.outcome = error
+
+    def end(self) -> Any:
+        self.join(30)
+        assert not self.is_alive()
+        return self.outcome
+
+
+def home_of(cluster: Cluster) -> Path:
+    (pod,) = cluster.pods
+    return cluster.folder / f"{pod}-home"
+
+
+def said(caplog: pytest.LogCaptureFixture, text: str) -> bool:
+    return any(text in record.getMessage() for record in caplog.records)
+
+
+def await_line(cluster: Cluster, text: str) -> None:
+    (pod,) = cluster.pods.values()
+    with pod.changed:
+        assert pod.changed.wait_for(lambda: any(text in line for line in pod.lines), 20)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    boto3.client("s3").create_bucket(Bucket="theta")
+    try:
+        yield "s3://theta/artifacts"
+    finally:
+        server.stop()
+
+
+def test_a_stage_in_a_pod_reads_and_writes_the_bucket_and_its_result_is_the_tasks(
+    cluster: Cluster, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("THETA_IMAGE", "theta:1")
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    store = Store(bucket, tmp_path / "cache")
+    train = write_artifact(store, "train", {"recipe": "continue", "parameters": 7})
+    task = StageOperator(stage="select", takes=["train"], gpu=True)
+    with DAG("theta_retrain") as dag:
+        dag.add_task(task)
+        dag.add_task(StageOperator(stage="train", gpu=True))
+    with caplog.at_level(logging.INFO):
+        made = task.execute(context(Memory(), [train]))
+    assert made["uri"] == f"{bucket}/select/{made['key']}" and made["code"] == code_version()
+    assert Store(bucket, tmp_path / "other").open(made["uri"]).document["value"]["winner"] == train
+    assert said(caplog, "continue is the only candidate.")
+    assert not cluster.pods
+    (pod,) = cluster.created
+    (container,) = pod["spec"]["containers"]
+    assert container["args"] == [
+        "theta",
+        "stage",
+        "select",
+        "--month",
+        "2026-01",
+        "--run",
+        "manual__1",
+        "--input",
+        train,
+    ]
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": "2"}
+    assert pod["spec"]["terminationGracePeriodSeconds"] == 60 and pod["spec"]["restartPolicy"] == "Never"
+    assert not any(secret in json.dumps(pod) for secret in SECRETS.values())
+    assert said(caplog, "must hold: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY")
+
+
+@pytest.mark.parametrize(
+    ("code", "raised"), [("65", AirflowFailException), ("99", AirflowSkipException), ("75", AirflowException)]
+)
+def test_a_pods_exit_code_means_what_a_childs_does(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, code: str, raised: type[AirflowException]
+) -> None:
+    monkeypatch.setenv("HF_KIND", code)
+    attempt = Attempt(context(Memory()))
+    attempt.start()
+    outcome = attempt.end()
+    assert type(outcome) is raised and str(outcome) == "no good"
+    assert not cluster.pods
+
+
+def test_a_pod_that_is_out_of_memory_or_has_no_image_says_so(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempt = Attempt(context(Memory()))
+    attempt.start()
+    cluster.until(1)
+    await_line(cluster, "ready")
+    cluster.out_of_memory = True
+    (pod,) = cluster.pods.values()
+    assert pod.process
+    os.killpg(pod.process.pid, signal.SIGKILL)
+    assert "OOMKilled" in str(attempt.end())
+    monkeypatch.setenv("THETA_IMAGE", "theta:gone")
+    attempt = Attempt(context(Memory()))
+    attempt.start()
+    assert "theta:gone: not found" in str(attempt.end())
+    assert not cluster.pods
+
+
+def test_a_killed_task_deletes_its_pod_which_has_time_for_a_checkpoint(cluster: Cluster) -> None:
+    attempt = Attempt(context(Memory()))
+    attempt.start()
+    cluster.until(1)
+    await_line(cluster, "ready")
+    home = home_of(cluster)
+    attempt.task.on_kill()
+    cluster.until(0)
+    assert cluster.graces == [60]
+    assert (home / "checkpoint").read_text() == "saved"
+    assert isinstance(attempt.end(), AirflowException)
+
+
+WORKER = """
+import json, sys
+sys.path[:0] = json.loads(sys.argv[1])
+from tests.pipeline.test_pod import Attempt, context
+print(Attempt(context(attempt=1)).run())
+"""
+
+
+def test_a_pod_outlives_a_worker_that_is_killed_and_the_next_attempt_goes_on_listening(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Found by its labels: a worker that dies so early has noted nothing."""
+    with subprocess.Popen([sys.executable, "-c", WORKER, json.dumps(sys.path)], cwd=REPOSITORY) as worker:
+        cluster.until(1, 60)
+        await_line(cluster, "ready")
+        worker.kill()
+    home = home_of(cluster)
+    attempt = Attempt(context(Memory(), attempt=2))
+    with caplog.at_level(logging.INFO):
+        attempt.start()
+        (home / "go").touch()
+        outcome = attempt.end()
+    assert outcome["uri"] == "s3://x/train/k"
+    assert said(caplog, "ready")  # from its first line
+    assert len(cluster.created) == 1 and len((home / "started").read_text().splitlines()) == 1
+    assert list(cluster.ended.values()) == [0]
+
+
+def test_the_other_nodes_of_a_training_are_pods_that_go_with_the_first(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THETA_TRAIN_NODES", "2")
+    monkeypatch.setenv("THETA_POD_CLAIM", "checkpoints")
+    attempt = Attempt(context(Memory()))
+    attempt.start()
+    cluster.until(2)
+    first, second = cluster.created
+    assert second["metadata"]["name"] == f"{first['metadata']['name']}-1"
+    (container,) = second["spec"]["containers"]
+    assert container["args"] == first["spec"]["containers"][0]["args"]
+    assert {"name": "THETA_TRAIN_NODE", "value": "1"} in container["env"]
+    (home,) = (each for each in first["spec"]["volumes"] if each["name"] == "home")
+    assert home["persistentVolumeClaim"]["claimName"] == "checkpoints"
+    assert not any("persistentVolumeClaim" in volume for volume in second["spec"]["volumes"])
+    (cluster.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (cluster.folder / "checkpoints" / "go").touch()
+    assert attempt.end()["key"] == "k"
+    cluster.until(0)
+
+
+def test_a_pod_that_cannot_work_is_not_started(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = [
+        ("THETA_ARTIFACTS_URL", "/var/theta", "set THETA_ARTIFACTS_URL to a bucket"),
+        ("THETA_IMAGE", None, "set THETA_IMAGE"),
+        ("THETA_POD_TEMPLATE", "/nowhere.yaml", "/nowhere.yaml is no pod"),
+    ]
+    for name, value, reason in wrong:
+        with monkeypatch.context() as patch:
+            patch.delenv(name) if value is None else patch.setenv(name, value)
+            with pytest.raises(AirflowFailException, match=reason):
+                StageOperator(stage="train", gpu=True).execute(context())
+    assert not cluster.created
+
+
+def test_no_secret_is_written_into_a_pod() -> None:
+    settings = Settings(
+        database_url="postgresql://u:p@db/theta",  # type: ignore[arg-type]
+        mlflow_tracking_uri="http://u:p@mlflow:5000",
+        require_gpu=True,
+        train_processes=2,
+    )
+    environment = {
+        "AWS_SECRET_ACCESS_KEY": "s", "HF_TOKEN": "s", "AWS_ENDPOINT_URL": "http://minio:9000", "PATH": "/bin",
+        "AIRFLOW__API_AUTH__JWT_SECRET": "s", "CUDA_VISIBLE_DEVICES": "1",
+    }  # fmt: skip
+    passed = pod_environment(settings, environment)
+    named = {"THETA_REQUIRE_GPU": "true", "THETA_TRAIN_PROCESSES": "2", "AWS_ENDPOINT_URL": "http://minio:9000"}
+    always = {"THETA_HOME", "THETA_CODE", "THETA_EVENTS_FD", "PYTHONUNBUFFERED"}
+    assert {name: value for name, value in passed.items() if name not in always} == named
+    assert secret_names(settings, environment) == [
+        "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "MLFLOW_TRACKING_URI", "THETA_DATABASE_URL",
+    ]  # fmt: skip
