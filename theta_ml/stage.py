@@ -183,10 +183,10 @@ def content_key(stage: Stage[Spec], spec: Spec, inputs: Inputs, run_id: str) -> 
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def made_before(stage: Stage[Any], spec: Any, inputs: Inputs, work: Work) -> Artifact | None:
-    """What `stage` has made already, of which this work would be a part; `spec` has all fields of its spec."""
+def is_made(stage: Stage[Any], spec: Any, inputs: Inputs, work: Work) -> bool:
+    """Whether `stage` has made already what this work would be a part of; `spec` has all fields of its spec."""
     own = stage.spec(**{field.name: getattr(spec, field.name) for field in fields(stage.spec)})
-    return work.store.find(stage.name, content_key(stage, own, inputs, work.run_id))
+    return work.store.has(stage.name, content_key(stage, own, inputs, work.run_id))
 
 
 def run_stage(

@@ -13,7 +13,7 @@ from theta_ml.corpus.spec import PrepareSpec, resolve
 from theta_ml.corpus.spooled import SPOOL, SPOOL_VERSION, share, write_spool
 from theta_ml.corpus.terms import TOKENIZER, terms_of
 from theta_ml.corpus.unit import STAGE as UNIT
-from theta_ml.stage import Inputs, Stage, StageSkipped, Work, made_before
+from theta_ml.stage import Inputs, Stage, StageSkipped, Work, is_made
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Spooled:
 def spool(spec: SpoolSpec, inputs: Inputs, work: Work) -> Spooled:
     """Raises StageSkipped where the corpus is there."""
     stop_where_data_is_unfit(inputs)
-    if made_before(PREPARE, spec, inputs, work):
+    if is_made(PREPARE, spec, inputs, work):
         raise StageSkipped("the corpus was made before, of the same conversations")
     from_where = sources(spec, inputs, work.settings)
     terms, units = terms_of(spec, from_where, work), {}
     for number, source in enumerate(from_where, 1):
         key, parts = terms.key(source.content), share(source, spec.shard, spec.shards)
-        if parts and not work.store.find(UNIT, key):
+        if parts and not work.store.has(UNIT, key):
             (work.path / key).mkdir(exist_ok=True)
             units[source.name] = write_spool(work.path / key, source.read(parts), terms)
         work.events.progress(number, len(from_where), "units", source.name)

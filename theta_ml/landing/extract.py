@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from theta_ml.landing.shards import EXTRACT, Shard, write_shard
 from theta_ml.landing.snapshot import STAGE as SNAPSHOT
 from theta_ml.landing.snapshot import SnapshotSpec, look, resolve
-from theta_ml.stage import Inputs, Stage, StageSkipped, Work, made_before
+from theta_ml.stage import Inputs, Stage, StageSkipped, Work, is_made
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Extract:
 
 def extract(spec: ExtractSpec, inputs: Inputs, work: Work) -> Extract:
     """Writes `extract-YYYY-MM.arrow` for each month of the window. Raises StageSkipped where the snapshot is there."""
-    if made_before(SNAPSHOT, spec, inputs, work):
+    if is_made(SNAPSHOT, spec, inputs, work):
         raise StageSkipped("the snapshot was made before, from the same conversations")
     count, redacted = 0, {}
     for seen in look(spec, Shard(spec.shard, spec.shards), work):

@@ -11,8 +11,9 @@ ERASED = "_ERASED.json"
 """Beside the files of an artifact from which conversations were erased: when, by which erasures, how many; no ids."""
 HOLDING = ("snapshot", "pack", "prepare")
 """Stages whose artifacts hold what people said."""
-MEASURING = ("digest",)
-"""Whose artifacts hold numbers and word hashes of single conversations: an erasure throws them away."""
+MEASURING = ("digest", "extract", "spool")
+"""Whose artifacts hold numbers and word hashes of single conversations, or a part of a snapshot or unit until that is
+made: an erasure throws them away."""
 
 
 def address(stage: str, key: str) -> str:

@@ -68,6 +68,15 @@ class Store:
             marker = self._whole(place)
         return self._open(place, marker) if marker else None
 
+    def watch_erasures(self) -> None:
+        """From here on, an erasure that begins keeps what is written from being published (ErasedMeanwhile)."""
+        self._note_epoch()
+
+    def has(self, stage: str, key: str) -> bool:
+        """Whether the finished output of this stage under this key is there; nothing of it is fetched."""
+        self._note_epoch()
+        return self._whole(f"{self.base}/{stage}/{key}") is not None
+
     def open(self, uri: str) -> Artifact:
         """Raises ArtifactMissing where nothing complete lies at `uri`."""
         place = self._place(uri)
