@@ -190,7 +190,7 @@ def found_experiment(settings: Settings, found: "Experiment | None") -> str | No
     root = settings.mlflow_artifacts_url
     if root and not found.artifact_location.startswith(root.rstrip("/") + "/"):
         raise SettingsError(
-            f"the MLflow experiment {found.name} keeps its files at {found.artifact_location}, which cannot be changed: "
+            f"the MLflow experiment {found.name} keeps its files at {found.artifact_location}, which cannot change: "
             f"set THETA_EXPERIMENT to a new name to have them at {root}, or take THETA_MLFLOW_ARTIFACTS_URL back"
         )
     return str(found.experiment_id)

@@ -140,7 +140,6 @@ def _damaged(root: Root, place: str, wrong: list[str], marker: Marker) -> Artifa
     named = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
     at = root.fs.unstrip_protocol(marker.under(place))
     return ArtifactDamaged(
-        f"{at}: {named} is not what was written there (SHA-256), or gone: remove "
-        f"{root.fs.unstrip_protocol(f'{place}/{MARKER}')}, then `theta stage {stage}` (in Airflow: clear it) makes it "
-        "anew"
+        f"{at}: {named} is not what was written there (SHA-256), or gone: remove {root.fs.unstrip_protocol(place)} "
+        f"with all that is in it, then `theta stage {stage}` (in Airflow: clear it) makes it anew"
     )

@@ -11,9 +11,10 @@ from theta_ml.store import DOCUMENT, ERASED, MARKER, STALE_SECONDS, ArtifactMiss
 KEY = "0" * 32
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    root = str(tmp_path / "artifacts") if request.param == "folder" else f"memory://{tmp_path.name}"
+    roots = {"folder": str(tmp_path / "artifacts"), "memory": f"memory://{tmp_path.name}"}
+    root = roots.get(request.param) or f"{request.getfixturevalue('bucket')}/artifacts"
     return Store(root, tmp_path / "cache")
 
 
@@ -80,15 +81,15 @@ def test_two_writers_who_finish_at_once_do_not_remove_each_others_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = (Store(str(tmp_path), tmp_path / name) for name in ("a", "b"))
-    other, read = threading.Thread(target=write, args=(second, "second")), first._read
+    other, read = threading.Thread(target=write, args=(second, "second")), first.root.read
 
-    def meanwhile(place: str) -> bytes:
-        if (tmp_path / "snapshot" / KEY).exists():  # moved there, not marked yet
+    def meanwhile(place: str) -> bytes | None:
+        if (tmp_path / "snapshot" / KEY).exists() and not other.ident:  # moved there, not marked yet
             other.start()
             other.join(0.3)
         return read(place)
 
-    monkeypatch.setattr(first, "_read", meanwhile)
+    monkeypatch.setattr(first.root, "read", meanwhile)
     write(first, "first")
     other.join()
     found = first.find("snapshot", KEY)
