@@ -1,5 +1,6 @@
 -- What can be told of a conversation without its text: a row a conversation of the span, nobody's words in it. The
--- span's bounds stand beside each table that is kept by month: Postgres opens no other month.
+-- span's bounds stand beside each table that is kept by month: Postgres opens no other month. Shards are
+-- those of snapshot.sql.
 SELECT
     conversation_id,
     source,
@@ -32,6 +33,12 @@ FROM (
       AND NOT EXISTS (
           SELECT FROM erased_conversations AS erased WHERE erased.conversation_id = conversations.conversation_id
       )
+      AND (
+          %(shards)s = 1
+          OR CASE mod(hashtextextended(conversation_id, 0) & 9223372036854775807, %(shards)s)
+              WHEN %(shard)s THEN true ELSE false
+          END
+      )
 ) AS seen
 LEFT JOIN (
     SELECT
@@ -56,6 +63,12 @@ LEFT JOIN (
       AND messages.occurred_at >= %(start)s
       AND messages.occurred_at < %(end)s
       AND landed_at <= %(watermark)s
+      AND (
+          %(shards)s = 1
+          OR CASE mod(hashtextextended(conversation_id, 0) & 9223372036854775807, %(shards)s)
+              WHEN %(shard)s THEN true ELSE false
+          END
+      )
     GROUP BY conversation_id
 ) AS said USING (conversation_id)
 LEFT JOIN (

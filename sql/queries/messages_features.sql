@@ -71,3 +71,9 @@ WHERE conversations.occurred_at >= %(start)s
   AND NOT EXISTS (
       SELECT FROM erased_conversations AS erased WHERE erased.conversation_id = conversations.conversation_id
   )
+  AND (
+      %(shards)s = 1
+      OR CASE mod(hashtextextended(conversation_id, 0) & 9223372036854775807, %(shards)s)
+          WHEN %(shard)s THEN true ELSE false
+      END
+  )

@@ -26,6 +26,8 @@ _MEMORY = "64MB"
 """For each sort and hash of a query."""
 _PARTS = ("landing", "said", "messages", "past", "conversations")
 """Tables, in the order in which one needs the other."""
+_BEGAN = "SELECT min(occurred_at) FROM conversations WHERE landed_at <= %(watermark)s"
+"""Postgres asks month after month, from the first on, until one answers."""
 _FEATURES = {f"{suite}_features": sql.SQL(query(f"{suite}_features").decode()) for suite in SUITES}
 
 
@@ -78,8 +80,8 @@ def _make(connection: psycopg.Connection, key: str, span: Span) -> FeatureTables
     for part in _PARTS:
         rows[part] = _run(connection, f"validate_{part}", tables, span).rowcount
     past = [Past(*row) for row in _run(connection, "validate_history", tables, span).fetchall()]
-    began = connection.execute("SELECT min(occurred_at) FROM conversations WHERE landed_at <= %s", [span.watermark])
-    return FeatureTables(names, rows, past, next(began)[0])
+    began = connection.execute(_BEGAN, {"watermark": span.watermark}).fetchone()
+    return FeatureTables(names, rows, past, began and began[0])
 
 
 def _run(
