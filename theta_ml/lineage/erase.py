@@ -144,8 +144,21 @@ class Eraser:
             "leftovers": leftovers,
             "mlflow_reports": reports,
             "models": [asdict(model) for model in models],
-            "notes": list(_notes(erasure.report["copies"], self._datasets(found), models, restarted, under_way)),
+            "notes": [
+                *_notes(erasure.report["copies"], self._datasets(found), models, restarted, under_way),
+                *self._beyond(),
+            ],
         }
+
+    def _beyond(self) -> Iterator[str]:
+        """What lies where this machine does not reach."""
+        if self.store.keeps_old_versions():
+            yield f"{self.store.root.url}: its bucket keeps older versions of what was changed; have it expire them"
+        if not self.store.local:
+            yield (
+                "other machines give up their copies when they next run a stage; a training that was broken off there "
+                "goes on from the checkpoints in its THETA_HOME: remove them"
+            )
 
     def _scrub(self, stage: str, ids: frozenset[str], of_units: dict[str, int], erasure: Erasure) -> Iterator[Holding]:
         self.store.begin_erasure()  # for each kind anew: what it is made from is clean by now

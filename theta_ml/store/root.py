@@ -134,6 +134,17 @@ class Root:
             if not self.local and self.sizes(place):
                 raise PermissionError(f"{place} could not be removed")
 
+    def keeps_old_versions(self) -> bool:
+        """Of a bucket of S3; also where the credentials do not suffice to learn that it does not."""
+        if not self.is_s3:
+            return False
+        with explained(self.url, "read from"):
+            try:
+                found = self.fs.call_s3("get_bucket_versioning", Bucket=self.fs.split_path(self.base)[0])
+            except (PermissionError, NotImplementedError):
+                return True
+        return "Status" in found
+
     def _found(self, place: str) -> dict[str, dict[str, Any]]:
         with explained(self.url, "read from"):
             self.fs.invalidate_cache()

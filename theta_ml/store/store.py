@@ -146,6 +146,10 @@ class Store:
         self._epoch = uuid.uuid4().hex
         self.root.write(f"{self.base}/{_EPOCH}", self._epoch.encode())
 
+    def keeps_old_versions(self) -> bool:
+        """Whether what is overwritten or removed in the bucket can still be read there, as an older version."""
+        return self.root.keeps_old_versions()
+
     def abandoned(self) -> list[Path]:
         """Directories in which killed writers on this machine left what may hold conversations."""
         return self._spool.left(HOLDING + MEASURING)
