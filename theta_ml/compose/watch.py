@@ -84,7 +84,7 @@ def run(program: Program, look: Probe, excuse: Probe) -> int:
     told: str | None = "starting"
     while True:
         try:
-            return child.wait(INTERVAL if patience.grown else INTERVAL / 5)
+            return child.wait(INTERVAL if patience.grown and not stopping else INTERVAL / 5)
         except subprocess.TimeoutExpired:
             pass
         if stopping:
