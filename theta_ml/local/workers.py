@@ -135,7 +135,7 @@ class Broker:
 
         try:
             with self._client() as client:
-                waiting = int(client.llen(queue))  # type: ignore[arg-type]
+                waiting = int(client.llen(queue))
         except (RedisError, OSError):
             return False
         return waiting > 0 and self._ask(node, "active") == []
