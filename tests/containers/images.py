@@ -97,8 +97,15 @@ def _served_wheels() -> Iterator[list[str]]:
             server.shutdown()
 
 
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    """pip asks once for each package."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 def _serve(folder: Path) -> http.server.ThreadingHTTPServer:
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=os.fspath(folder))
+    handler = partial(_Quiet, directory=os.fspath(folder))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
