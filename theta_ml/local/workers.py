@@ -7,6 +7,7 @@ Celery only carries it, and what Celery loses or carries twice changes nothing b
 import hashlib
 import json
 import os
+import threading
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -159,8 +160,17 @@ class Broker:
         return (answers or {}).get(node)
 
 
-@cache
+_importing = threading.Lock()
+"""Celery's package takes another one's place while it is imported, which two threads must not see half done."""
+
+
 def _app(url: str) -> Any:
+    with _importing:
+        return _made_app(url)
+
+
+@cache
+def _made_app(url: str) -> Any:
     from celery import Celery
 
     app = Celery("theta", broker=url, set_as_current=False)
