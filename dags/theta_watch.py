@@ -1,5 +1,5 @@
 """Every five minutes: carry the mails that wait, and tell of months that have no decision. Every day: keep the champion
-and the newest versions, and remove the others with their files; detach the months that the landing zone no longer keeps."""
+and the newest versions, and remove the others with their files; detach the months that are no longer kept."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -35,6 +35,10 @@ WHERE nspname IN ('detached', current_schema())
   AND relkind = 'r'
   AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = pg_class.oid AND NOT inhdetachpending)
 ORDER BY relname"""
+_WAYS = {
+    "detached": "`theta landing attach {month}` brings it back",
+    "dropped": "nothing of it is left to train on",
+}
 _SIZE = "SELECT pg_total_relation_size(%s::regclass)"
 
 
@@ -63,13 +67,12 @@ def states(connection: psycopg.Connection) -> dict[str, str]:
     return dict(connection.execute(_STATES).fetchall())
 
 
-def require_attached(connection: psycopg.Connection, month: str) -> None:
-    """Raises StageFailed where the pipeline cannot see the month though it landed."""
-    state = states(connection).get(month)
-    if state == "dropped":
-        raise StageFailed(f"{month} was dropped from the landing zone: nothing of it is left to train on")
-    if state == "detached":
-        raise StageFailed(f"{month} is detached from the landing zone: `theta landing attach {month}` brings it back")
+def require_attached(connection: psycopg.Connection, first: str, last: str, without: Iterable[str] = ()) -> None:
+    """Raises StageFailed where one of these months landed and the pipeline cannot see it; `without` are left out."""
+    for month, state in states(connection).items():
+        if first <= month <= last and state != "attached" and month not in without:
+            way = _WAYS[state].format(month=month)
+            raise StageFailed(f"{month} is {state}: {way}; a new run of a later month leaves it out")
 
 
 def landed_months(connection: psycopg.Connection) -> list[LandedMonth]:

@@ -118,7 +118,7 @@ def resolve(spec: SnapshotSpec, inputs: Inputs, settings: Settings, run_id: str)
     given = _parse(spec.watermark).isoformat() if spec.watermark else ""
     with database_faults(), connect(settings) as connection:
         connection.autocommit = True
-        require_attached(connection, spec.month)
+        require_attached(connection, spec.month, spec.month)
         model = spec.recogniser or settings.recogniser or ""
         spec = replace(
             spec,
@@ -164,6 +164,7 @@ def look(spec: SnapshotSpec, shard: Shard, work: Work) -> Iterator[Seen]:
     with database_faults(), connect(work.settings) as connection:
         connection.read_only = True
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        require_attached(connection, str(Month.of(_range(spec).start)), spec.month, spec.without)
         sizes: dict[str, int] = {spec.month: 0}
         sizes.update(connection.execute(query("snapshot_months"), arguments).fetchall())
         sizes = {month: size for month, size in sizes.items() if month not in spec.without}

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from theta_ml.landing.database import query
+from theta_ml.landing.shards import WHOLE
 from theta_ml.landing.suites import SUITES
 from theta_ml.month import Month
 from theta_ml.quality.history import Past
@@ -89,7 +90,7 @@ def _run(
 ) -> psycopg.ClientCursor[Any]:
     past = {f"past_{table}": within(table, span.past) for table in ("conversations", "messages")}
     statement = sql.SQL(query(name).decode()).format(**tables, **_FEATURES, **past)
-    return psycopg.ClientCursor(connection).execute(statement, vars(span))
+    return psycopg.ClientCursor(connection).execute(statement, vars(span) | WHOLE.arguments)
 
 
 def within(table: str, months: list[str]) -> sql.Composable:
