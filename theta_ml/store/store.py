@@ -225,6 +225,8 @@ class Store:
         send(self.root, made.path, at, marker.files or {})
         if holding and self._is_late(made):
             self.root.remove(at)
+            if not self.root.sizes(place):
+                self.root.remove(place)  # a folder with nothing in it, where there is such a thing
             raise _late(place)
         self._mark(place, marker)
         if holding and self._is_late(made):  # an eraser that came between found files without a marker
