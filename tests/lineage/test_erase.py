@@ -37,7 +37,7 @@ NOTED = id_in("train")
 @pytest.fixture
 def house(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> House:
     """Its artifacts lie in its home; in a bucket for a test that is parametrized so."""
-    bucket = f"memory://{uuid.uuid4().hex}" if getattr(request, "param", "") == "bucket" else None
+    bucket = f"{request.getfixturevalue('bucket')}/artifacts" if getattr(request, "param", "") == "bucket" else None
     return House(Settings(home=tmp_path / "home", database_url=database_url, artifacts_url=bucket))  # type: ignore[arg-type]
 
 

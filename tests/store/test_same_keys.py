@@ -9,7 +9,7 @@ from theta_ml.store import address
 
 
 def test_where_the_artifacts_are_is_in_no_key(tmp_path: Path, database_url: str, bucket: str) -> None:
-    made = []
+    made: list[tuple[str, str, str, dict[str, bytes]]] = []
     for name, root in (("folder", None), ("bucket", f"{bucket}/artifacts")):
         (tmp_path / name).mkdir()
         house = House(Settings(home=tmp_path / name, database_url=database_url, artifacts_url=root))  # type: ignore[arg-type]

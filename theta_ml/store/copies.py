@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from theta_ml.store.artifact import MARKER, ArtifactDamaged
 from theta_ml.store.disk import files_in, held, hold_shared, is_held, write_whole
@@ -117,9 +118,9 @@ def _is_good(path: Path, marker: bytes) -> bool:
     return all((path / name).is_file() and _stamp(path / name) == stamp for name, stamp in note["files"].items())
 
 
-def _read_note(path: Path) -> dict[str, object]:
+def _read_note(path: Path) -> dict[str, Any]:
     try:
-        note: dict[str, object] = json.loads(beside(path, _NOTE).read_text())
+        note: dict[str, Any] = json.loads(beside(path, _NOTE).read_text())
         return note
     except (FileNotFoundError, json.JSONDecodeError):
         return {}
