@@ -138,7 +138,9 @@ class StagePod:
         seen = (status and status.container_statuses) or ()
         ended = next((each.state.terminated for each in seen if each.name == self._pods.base_container_name), None)
         if ended is None:
-            raise AirflowException(f"the pod was lost, or did not start: {_reason(status) or error}") from None
+            before = error.__context__  # of which the provider, clearing the pod away, says no more
+            why = before if isinstance(before, AirflowException) else error
+            raise AirflowException(f"the pod was lost, or did not start: {_reason(status) or why}") from None
         if ended.reason == "OOMKilled" and not self._said_why:
             hear({"event": "error", "kind": "retry", "message": OUT_OF_MEMORY})
         return int(ended.exit_code)

@@ -58,7 +58,7 @@ def test_the_chart_is_given_settings_that_there_are_and_what_the_pods_need() -> 
     given = {each["name"]: str(each["value"]) for each in values["env"]}
     assert given.keys() <= known
     fields = {name.removeprefix("THETA_").lower(): value for name, value in given.items()}
-    fields |= {"home": "/tmp", "pod_template": str(FOLDER / "gpu-pod.yaml")}  # noqa: S108
+    fields |= {"home": "/tmp", "pod_template": str(FOLDER / "gpu-pod.yaml")}
     settings = Settings(**fields)  # type: ignore[arg-type]
     assert settings.train_on == "kubernetes"
     pod = pod_arguments(["train"], settings, {})

@@ -140,6 +140,7 @@ def _run(trainer: SafeCheckpoints, checkpoints: Checkpoints) -> None:
         if rank := trainer.args.process_index:
             torch.manual_seed(trainer.args.seed + rank)  # or dropout would drop the same places in all processes' rows
         trainer.save_start()
+        mirror(checkpoints.root)
     try:
         trainer.train(str(checkpoints.newest()))
     except Stopped:
