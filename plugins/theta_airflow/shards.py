@@ -22,7 +22,7 @@ def extraction(numbers: Any) -> Any:
     """A shard of the snapshot for each of the numbers."""
 
     @task_group(prefix_group_id=False)
-    def extraction(shard: int) -> None:
+    def extraction(shard: str) -> None:
         StageOperator(stage="extract", values=_SPLIT | {"shard": shard}, map_index_template="{{ task.values.shard }}")
 
     return extraction.expand(shard=numbers)
@@ -46,7 +46,7 @@ def encoding(
         )
 
     @task_group(prefix_group_id=False)
-    def encoding(recipe: str, shard: int) -> None:
+    def encoding(recipe: str, shard: str) -> None:
         of_shard = _SPLIT | {"recipe": recipe, "shard": shard}
         template = "{{ task.values.recipe }} {{ task.values.shard }}"
         StageOperator(stage="spool", takes=[*takes, "tokenizer"], values=values | of_shard, map_index_template=template)

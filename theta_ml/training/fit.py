@@ -143,6 +143,7 @@ def _run(trainer: SafeCheckpoints, checkpoints: Checkpoints) -> None:
         mirror(checkpoints.root)
     try:
         trainer.train(str(checkpoints.newest()))
+        trainer.load_best()
     except Stopped:
         trainer.save_stopped()
         raise

@@ -328,6 +328,10 @@ class SafeCheckpoints(Trainer):
                     setattr(callback, name, value)
 
     def _load_best_model(self) -> None:
+        """The library does so only where a checkpoint of its own is the best: see `load_best`."""
+
+    def load_best(self) -> None:
+        """Call it after `train`, in all processes."""
         if self.state.best_global_step is not None:
             mirror(self.safety.checkpoints.root)
             saved = load_file(self.safety.checkpoints.best(self.state.best_global_step) / MODEL)

@@ -164,4 +164,4 @@ def _clear_checkpoints(work: Work) -> None:
     remove_others(root, work.key, frozenset(name for name in names if work.store.find("train", name)))
 
 
-STAGE = Stage("train", 2, TrainSpec, train, for_training)
+STAGE = Stage("train", 3, TrainSpec, train, for_training)
