@@ -13,7 +13,7 @@ from tests.corpus.snapshots import conversations, passed_checks, record, write_a
 from tests.corpus.test_prepare import files_of, noun
 from theta_ml.corpus.catalog import write_entry
 from theta_ml.corpus.prepare import STAGE as PREPARE
-from theta_ml.corpus.prepare import PrepareSpec
+from theta_ml.corpus.spec import PrepareSpec
 from theta_ml.corpus.spool_stage import STAGE as SPOOL
 from theta_ml.corpus.spool_stage import SpoolSpec
 from theta_ml.corpus.spooled import share
@@ -88,7 +88,7 @@ def test_shards_make_the_bytes_of_the_whole(tmp_path: Path, database_url: str, c
     items.mkdir()
     some = months()["2026-01"][3]["messages"]
     (items / "known.txt").write_text("\n".join(message["content"] for message in some) + "\n")
-    values = {"month": "2026-02", "datasets": "own,coding,smartass", "benchmarks": str(items)}
+    values: dict[str, Any] = {"month": "2026-02", "datasets": "own,coding,smartass", "benchmarks": str(items)}
     alone, together = (Place(tmp_path / name, database_url, months()) for name in ("alone", "together"))
     for place in (alone, together):
         place.write_dataset()
@@ -105,7 +105,7 @@ def test_shards_make_the_bytes_of_the_whole(tmp_path: Path, database_url: str, c
 
 
 def test_what_shards_left_undone_is_done(tmp_path: Path, database_url: str) -> None:
-    values = {"month": "2026-02", "datasets": "none"}
+    values: dict[str, Any] = {"month": "2026-02", "datasets": "none"}
     alone, together = (Place(tmp_path / name, database_url, months()) for name in ("alone", "together"))
     alone.run(PREPARE, PrepareSpec(**values))
     tokenizer = together.run(TOKENIZER, PrepareSpec(**values)).uri
@@ -118,7 +118,7 @@ def test_what_shards_left_undone_is_done(tmp_path: Path, database_url: str) -> N
 
 
 def test_a_spool_of_another_corpus_is_not_taken(tmp_path: Path, database_url: str) -> None:
-    values = {"month": "2026-02", "datasets": "none"}
+    values: dict[str, Any] = {"month": "2026-02", "datasets": "none"}
     place = Place(tmp_path / "place", database_url, months())
     tokenizer = place.run(TOKENIZER, PrepareSpec(**values)).uri
     others = place.spools(values | {"seed": 2}, 2, tokenizer)
@@ -139,7 +139,7 @@ def test_every_part_is_one_shards_own(tmp_path: Path, database_url: str) -> None
 
 
 def test_nothing_is_encoded_of_unfit_data_or_for_a_corpus_that_is_there(tmp_path: Path, database_url: str) -> None:
-    values = {"month": "2026-02", "datasets": "none"}
+    values: dict[str, Any] = {"month": "2026-02", "datasets": "none"}
     place = Place(tmp_path / "place", database_url, months())
     tokenizer = place.run(TOKENIZER, PrepareSpec(**values)).uri
     place.run(PREPARE, PrepareSpec(**values))
@@ -151,7 +151,7 @@ def test_nothing_is_encoded_of_unfit_data_or_for_a_corpus_that_is_there(tmp_path
 
 
 def test_units_that_were_packed_before_are_not_encoded_again(tmp_path: Path, database_url: str) -> None:
-    values = {"month": "2026-02", "datasets": "none"}
+    values: dict[str, Any] = {"month": "2026-02", "datasets": "none"}
     place = Place(tmp_path / "place", database_url, months())
     corpus = place.run(PREPARE, PrepareSpec(**values))
     tokenizer = place.run(TOKENIZER, PrepareSpec(**values)).uri
@@ -165,7 +165,7 @@ def test_real_conversations_make_the_same_bytes(tmp_path: Path, database_url: st
     rows = [row for file in FILES for row in _rows(file)]
     both = {"2026-01": rows[::2], "2026-02": [row | {"month": "2026-02"} for row in rows[1::2]]}
     alone, together = (Place(tmp_path / name, database_url, both, group=64) for name in ("alone", "together"))
-    values = {"month": "2026-02", "datasets": "none"}
+    values: dict[str, Any] = {"month": "2026-02", "datasets": "none"}
     assert alone.run(PREPARE, PrepareSpec(**values)).key == together.sharded(values, 3).key
     assert files_of(together.home) == files_of(alone.home)
 

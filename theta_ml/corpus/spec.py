@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from theta_ml.champion import Champion
 from theta_ml.corpus.catalog import Catalog, CatalogError, Dataset, load_catalog
@@ -91,7 +91,10 @@ class PrepareSpec:
             raise ValueError(f"user_share is {self.user_share}: choose a share above 0, at most 1")
 
 
-def resolve(spec: PrepareSpec, inputs: Inputs, settings: Settings, run_id: str) -> PrepareSpec:
+Spec = TypeVar("Spec", bound=PrepareSpec)
+
+
+def resolve(spec: Spec, inputs: Inputs, settings: Settings, run_id: str) -> Spec:
     """Fills in what catalog, benchmarks' folder, base model and code hold now.
 
     Raises CatalogError, Missing and ModelMissing.

@@ -1,6 +1,7 @@
 """Stage `extract`: a shard of a snapshot, made beforehand. The stage `snapshot` merges all of them (see `shards`)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from theta_ml.landing.shards import EXTRACT, Shard, write_shard
 from theta_ml.landing.snapshot import STAGE as SNAPSHOT
@@ -33,19 +34,19 @@ class Extract:
     shards: int
     conversations: int
     """Of the whole window, those that were set aside among them."""
-    redacted: dict[str, dict[str, int]]
-    """For each month places replaced, by type."""
+    months: dict[str, dict[str, Any]]
+    """For each month the fields of `parquet.Totals`."""
 
 
 def extract(spec: ExtractSpec, inputs: Inputs, work: Work) -> Extract:
     """Writes `extract-YYYY-MM.arrow` for each month of the window. Raises StageSkipped where the snapshot is there."""
     if is_made(SNAPSHOT, spec, inputs, work):
         raise StageSkipped("the snapshot was made before, from the same conversations")
-    count, redacted = 0, {}
-    for seen in look(spec, Shard(spec.shard, spec.shards), work):
-        conversations, places = write_shard(work.path, *seen)
-        count, redacted[seen.month] = count + conversations, dict(sorted((+places).items()))
-    return Extract(spec.month, spec.watermark, spec.shard, spec.shards, count, redacted)
+    of_shard = look(spec, Shard(spec.shard, spec.shards), work)
+    months = {seen.month: write_shard(work.path, *seen) for seen in of_shard}
+    count = sum(totals.conversations + totals.quarantined for totals in months.values())
+    written = {month: totals.written() for month, totals in months.items()}
+    return Extract(spec.month, spec.watermark, spec.shard, spec.shards, count, written)
 
 
 STAGE = Stage(EXTRACT, SNAPSHOT.version, ExtractSpec, extract, resolve)

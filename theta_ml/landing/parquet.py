@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -71,7 +72,7 @@ class Totals:
 
     def add(self, table: pa.Table) -> None:
         """Counts the rows of SCHEMA, but for `redacted`."""
-        fit = sound(table)
+        fit = sound(table.select(["split", "messages", "faults"]))
         contents = pc.struct_field(fit["messages"].combine_chunks().flatten(), "content")
         self.conversations += len(fit)
         self.messages += len(contents)
@@ -79,6 +80,21 @@ class Totals:
         self.splits.update(fit["split"].to_pylist())
         self.quarantined += len(table) - len(fit)
         self.faults.update(table["faults"].combine_chunks().flatten().to_pylist())
+
+    def __add__(self, other: "Totals") -> "Totals":
+        """Of both together."""
+        return Totals(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def written(self) -> dict[str, Any]:
+        """As JSON holds it; `Totals.read` reads it."""
+        return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
+
+    @classmethod
+    def read(cls, written: dict[str, Any]) -> "Totals":
+        fields: dict[str, Any] = {
+            name: Counter(value) if isinstance(value, dict) else value for name, value in written.items()
+        }
+        return cls(**fields)
 
 
 def split_of(conversation_id: str) -> str:

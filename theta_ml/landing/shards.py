@@ -4,8 +4,8 @@ What is dear, fetching and redacting, is done to each shard by itself. Merging r
 the order of conversation ids, and cuts the same row groups as a snapshot that was taken by one process.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,16 +52,16 @@ def write_shard(
     key: bytes,
     faults: Faults,
     recogniser: Recogniser | None,
-) -> tuple[int, Counter[str]]:
-    """Writes the rows of `sql/queries/snapshot.sql` as EXTRACTED. Returns how many, and places redacted by type."""
-    count, redacted = 0, Counter[str]()
+) -> Totals:
+    """Writes the rows of `sql/queries/snapshot.sql` as EXTRACTED."""
+    totals = Totals()
     with pa.ipc.new_stream(folder / file_name(month), EXTRACTED) as writer:
         for group in groups(batches, GROUP_ROWS):
-            table, places = table_of(month, group, key, faults, recogniser)
+            table, redacted = table_of(month, group, key, faults, recogniser)
+            totals.add(table)
+            totals.redacted.update(redacted)
             writer.write_table(table.append_column(EXTRACTED.field(SAID), pa.array(said_bytes(group), pa.int64())))
-            redacted.update(places)
-            count += len(table)
-    return count, redacted
+    return totals
 
 
 def whole(parts: Sequence[Artifact]) -> list[Artifact]:
@@ -76,29 +76,20 @@ def whole(parts: Sequence[Artifact]) -> list[Artifact]:
 
 def merge(shards: Sequence[Artifact], folder: Path) -> dict[str, Totals]:
     """Writes each month as `parquet.write_month` does."""
-    redacted = [shard.document["value"]["redacted"] for shard in shards]
-    months = sorted(redacted[0])
-    return {
-        month: _merge_month(folder, month, [shard.path for shard in shards], sum_of(each[month] for each in redacted))
-        for month in months
+    counted = [shard.document["value"]["months"] for shard in shards]
+    months = {
+        month: reduce(Totals.__add__, (Totals.read(of_shard[month]) for of_shard in counted))
+        for month in sorted(counted[0])
     }
+    for month in months:
+        _merge_month(folder, month, [shard.path for shard in shards])
+    return months
 
 
-def sum_of(counts: Iterator[dict[str, int]]) -> Counter[str]:
-    total = Counter[str]()
-    for each in counts:
-        total.update(each)
-    return total
-
-
-def _merge_month(folder: Path, month: str, shards: Sequence[Path], redacted: Counter[str]) -> Totals:
-    totals = Totals(redacted=redacted)
+def _merge_month(folder: Path, month: str, shards: Sequence[Path]) -> None:
     with month_writer(folder, month) as writer:
         for group in groups(_merged([shard / file_name(month) for shard in shards]), GROUP_ROWS, _said):
-            table = group.drop_columns([SAID])
-            totals.add(table)
-            writer.write_table(table)
-    return totals
+            writer.write_table(group.drop_columns([SAID]))
 
 
 def _said(batch: pa.RecordBatch) -> np.ndarray:

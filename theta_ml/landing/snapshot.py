@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import psycopg
 
@@ -64,6 +64,9 @@ class SnapshotSpec:
             raise ValueError("window_months counts months; 0 stands for all")
 
 
+Spec = TypeVar("Spec", bound=SnapshotSpec)
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """Manifest of the frozen view. Conversations that were set aside are in its files, and in no count but theirs."""
@@ -113,7 +116,7 @@ def landed_in(snapshot: Snapshot, month: str) -> int:
     return counts["conversations"] + counts.get("quarantined", 0)
 
 
-def resolve(spec: SnapshotSpec, inputs: Inputs, settings: Settings, run_id: str) -> SnapshotSpec:
+def resolve(spec: Spec, inputs: Inputs, settings: Settings, run_id: str) -> Spec:
     """Fills in the watermark, the one this run has taken before or a new one, and how many erasures there are now."""
     given = _parse(spec.watermark).isoformat() if spec.watermark else ""
     with database_faults(), connect(settings) as connection:
