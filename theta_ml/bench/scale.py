@@ -79,18 +79,18 @@ def _landing_rows(amounts: list[Amount]) -> list[dict[str, Any]]:
 def _far_rows(name: str, amounts: list[Amount]) -> list[dict[str, Any]]:
     """Extrapolated, with the interval in which one more measurement would lie 19 times of 20."""
     messages, seconds, _ = kept(amounts, name)
-    start = amounts[0].stages[name].seconds
-    found = beyond_start(messages, seconds, start)
+    few, start = amounts[0].messages, amounts[0].stages[name].seconds
+    found = beyond_start([more - few for more in messages], seconds, start)
     each = amounts[-1].messages / amounts[-1].conversations
     return [
         row(f"{name}: exponent of the time beyond its start", found.exponent, "exponent"),
         row(f"{name}: standard error of that exponent", found.error, "exponent"),
-        *(part for far in FARTHEST for part in _interval_rows(name, far, far_seconds(found, start, far * each))),
+        *(part for far in FARTHEST for part in _interval_rows(name, far, far_seconds(found, start, far * each - few))),
     ]
 
 
 def far_seconds(found: Fit, start: float, messages: float) -> Interval:
-    """Of a stage, its start included."""
+    """Of a stage, its start included; `messages` are those beyond the start's."""
     return Interval(*(start + value for value in found.at(messages)))
 
 
