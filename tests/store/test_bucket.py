@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests.s3_server import keys, s3_client
-from theta_ml.store import DOCUMENT, MARKER, STALE_SECONDS, ArtifactDamaged, ArtifactMissing, Store
+from theta_ml.stage import StageRetry
+from theta_ml.store import DOCUMENT, MARKER, STALE_SECONDS, ArtifactDamaged, ArtifactMissing, ErasedMeanwhile, Store
 from theta_ml.store import store as store_module
 
 KEY = "0" * 32
@@ -361,3 +362,39 @@ def test_another_machine_gives_up_its_copy_of_what_was_erased_from(store: Store,
     assert Store(store.root.url, reader.cache).find("train", "any") is None
     assert not copy.exists()
     assert (reader.open(uri).path / "data.txt").read_text() == "gone"
+
+
+def test_an_eraser_that_comes_as_the_marker_is_about_to_be_set_wins(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, mark = elsewhere(store, tmp_path), store._mark
+
+    def late(place: str, marker: Any) -> None:
+        other.begin_erasure()
+        assert other.places("snapshot") == [store.uri("snapshot", KEY)]
+        with other.rewriting(store.uri("snapshot", KEY)) as files:
+            assert DOCUMENT not in files.names()  # torn, as far as an eraser can see
+            files.remove()
+        mark(place, marker)
+        assert other.find("snapshot", KEY) is None  # it tells of files that are gone
+
+    monkeypatch.setattr(store, "_mark", late)
+    with pytest.raises(ErasedMeanwhile):
+        small(store)
+    assert other.places("snapshot") == [] and not list((store.cache / ".partial").glob("snapshot-*"))
+
+
+def test_what_could_not_be_sent_waits_and_is_not_sent_after_an_erasure(store: Store, tmp_path: Path) -> None:
+    def away(*args: object) -> None:
+        raise StageRetry("the server is away")
+
+    for erased in (False, True):
+        key = f"{int(erased)}" * 32
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store_module, "send", away)
+            with pytest.raises(StageRetry), store.writing("snapshot", key) as path:
+                (path / DOCUMENT).write_text("{}")
+        if erased:
+            elsewhere(store, tmp_path).begin_erasure()
+        assert (Store(store.root.url, store.cache).find("snapshot", key) is None) == erased
+        assert not list((store.cache / ".partial").glob("snapshot-*"))
