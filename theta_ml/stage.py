@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Annotated, Any, Generic, Self, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -172,10 +172,16 @@ def _fault(fault: ErrorDetails) -> str:
     return ": ".join(filter(None, (".".join(map(str, fault["loc"])), message)))
 
 
+Local = Annotated[str, "local"]
+"""Of a spec's field that says where something is on this machine: another field says what it holds, and only that is
+part of the key, so that the same work has the same key on every machine."""
+
+
 def content_key(stage: Stage[Spec], spec: Spec, inputs: Inputs, run_id: str) -> str:
+    local = {name: "" for name, kind in get_type_hints(type(spec), include_extras=True).items() if kind == Local}
     identity = {
         "stage": [stage.name, stage.version],
-        "spec": asdict(spec),  # type: ignore[call-overload]
+        "spec": asdict(spec) | local,  # type: ignore[call-overload]
         "inputs": inputs.keys_by_stage(),
         "run": run_id if stage.effects else None,
     }

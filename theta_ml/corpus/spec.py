@@ -16,7 +16,7 @@ from theta_ml.corpus.unit import VERSIONS
 from theta_ml.pretrained import find_model
 from theta_ml.pretrained import fingerprint as fingerprint_of_model
 from theta_ml.settings import Settings
-from theta_ml.stage import Inputs, StageFailed
+from theta_ml.stage import Inputs, Local, StageFailed
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class PrepareSpec:
     """How often those rated 2 or worse; 0 leaves them out."""
     user_share: float = 0.05
     """At most this share of the training conversations may be one user's."""
-    benchmarks: str = ""
+    benchmarks: Local = ""
     """Folder of benchmark items that must not be learned; where empty, `THETA_BENCHMARKS`, else none."""
     seed: int = 1
     """Draws rows for broken weights, and orders the epoch."""

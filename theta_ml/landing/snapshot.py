@@ -25,7 +25,7 @@ from theta_ml.month import Month
 from theta_ml.privacy import redaction
 from theta_ml.privacy.recogniser import Recogniser, identity_of, load_recogniser
 from theta_ml.settings import Settings
-from theta_ml.stage import Inputs, Stage, StageFailed, Work
+from theta_ml.stage import Inputs, Local, Stage, StageFailed, Work
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,7 +52,7 @@ class SnapshotSpec:
     """Months left out; filled in together with the watermark: those whose data was blocked, or that are detached."""
     erasures: int = 0
     """How many erasures had been made; part of the key, so that no cached result brings anything back."""
-    recogniser: str = ""
+    recogniser: Local = ""
     """Model that finds names which rules cannot; where empty, `THETA_RECOGNISER`, else none."""
     recogniser_identity: str = ""
     """Digest or commit of that model; filled in."""
