@@ -58,6 +58,16 @@ def test_a_run_goes_on_with_the_code_that_began_it_and_tells_of_others_all_the_s
     assert dag.get_task("notify")._input_uris(context(dag, None, results)) == ["c"]
 
 
+@pytest.mark.parametrize(("train_on", "queue"), [("here", "default"), ("queue", "gpu"), ("kubernetes", "default")])
+def test_one_setting_says_which_workers_take_what_needs_the_gpu(
+    train_on: str, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THETA_TRAIN_ON", train_on)
+    tasks = runpy.run_path(str(DAG_FILE))["dag"].tasks
+    assert {task.queue for task in tasks if task.pool == "gpu"} == {queue}
+    assert {task.queue for task in tasks if task.pool != "gpu"} == {"default"}
+
+
 def test_the_choice_ends_as_the_candidates_did(dag: Any) -> None:
     require = stage_operator._require_success
     require("train", context(dag, {"train_0": "failed", "train_1": "success", "train_2": "skipped"}))

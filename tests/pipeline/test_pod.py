@@ -268,6 +268,7 @@ def test_the_other_nodes_of_a_training_are_pods_that_go_with_the_first(
 ) -> None:
     monkeypatch.setenv("THETA_TRAIN_NODES", "2")
     monkeypatch.setenv("THETA_POD_CLAIM", "checkpoints")
+    monkeypatch.setenv("THETA_POD_TEMPLATE", str(REPOSITORY / "docs" / "kubernetes" / "gpu-pod.yaml"))
     attempt = Attempt(context(Memory()))
     attempt.start()
     cluster.until(2)
@@ -275,6 +276,8 @@ def test_the_other_nodes_of_a_training_are_pods_that_go_with_the_first(
     assert second["metadata"]["name"] == f"{first['metadata']['name']}-1"
     (container,) = second["spec"]["containers"]
     assert container["args"] == first["spec"]["containers"][0]["args"]
+    assert container["resources"]["limits"] == {"memory": "32Gi", "nvidia.com/gpu": "2"}
+    assert first["spec"]["tolerations"] == second["spec"]["tolerations"] != []
     assert {"name": "THETA_TRAIN_NODE", "value": "1"} in container["env"]
     (home,) = (each for each in first["spec"]["volumes"] if each["name"] == "home")
     assert home["persistentVolumeClaim"]["claimName"] == "checkpoints"
