@@ -22,7 +22,7 @@ FARTHEST = (10**5, 10**6, 10**7, 10**8, 10**9)
 
 def bench_scale(full: bool = False) -> list[dict[str, Any]]:
     """Rows of the stages, of the shards, of the executors."""
-    return [*stage_rows(measure_stages(FULL if full else QUICK)), *shard_rows(), *overhead_rows()]
+    return [*stage_rows(measure_stages(FULL if full else QUICK)), *shard_rows(full), *overhead_rows()]
 
 
 def stage_rows(amounts: list[Amount]) -> list[dict[str, Any]]:
