@@ -19,7 +19,8 @@ def stage_of(uri: str) -> str:
 
 
 def fitting(store: Store, uris: Iterable[str], spec: dict[str, Any], inputs: dict[str, Any]) -> list[str]:
-    """Those of `uris` that were made for this spec, of these inputs (keys by stage); what is gone is left out."""
+    """Those of `uris` that were made for a spec with these fields, of these inputs (keys by stage); what is gone is
+    left out."""
     wanted = json.loads(json.dumps(spec))
     documents = {uri: store.document(uri) for uri in uris}
     return [

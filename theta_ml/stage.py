@@ -178,15 +178,19 @@ part of the key, so that the same work has the same key on every machine."""
 
 
 def content_key(stage: Stage[Spec], spec: Spec, inputs: Inputs, run_id: str) -> str:
-    local = {name: "" for name, kind in get_type_hints(type(spec), include_extras=True).items() if kind == Local}
     identity = {
         "stage": [stage.name, stage.version],
-        "spec": asdict(spec) | local,  # type: ignore[call-overload]
+        "spec": asdict(spec) | dict.fromkeys(_local(spec), ""),  # type: ignore[call-overload]
         "inputs": inputs.keys_by_stage(),
         "run": run_id if stage.effects else None,
     }
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _local(spec: Any) -> list[str]:
+    """Its fields that are `Local`."""
+    return [name for name, kind in get_type_hints(type(spec), include_extras=True).items() if kind == Local]
 
 
 def is_made(stage: Stage[Any], spec: Any, inputs: Inputs, work: Work) -> bool:
@@ -214,8 +218,9 @@ def run_stage(
     if stage.resolve:
         spec = stage.resolve(spec, inputs, settings, run_id)
     key = content_key(stage, spec, inputs, run_id)
+    portable = {name: value for name, value in asdict(spec).items() if name not in _local(spec)}  # type: ignore[call-overload]
     beforehand = [uri for uri in input_uris if parts.stage_of(uri) in stage.parts]
-    beforehand = parts.fitting(store, beforehand, asdict(spec), inputs.keys_by_stage())  # type: ignore[call-overload]
+    beforehand = parts.fitting(store, beforehand, portable, inputs.keys_by_stage())
     found = store.find(stage.name, key)
     if found and not stage.effects:
         events.log(f"{stage.name}: found {found.uri}, made before from the same inputs")
