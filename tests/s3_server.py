@@ -37,8 +37,9 @@ def bucket(s3_environment: str) -> Iterator[str]:
     name = f"theta-{uuid.uuid4().hex[:12]}"
     s3_client().create_bucket(Bucket=name)
     yield f"s3://{name}"
-    for key in keys(f"s3://{name}"):
-        s3_client().delete_object(Bucket=name, Key=key)
+    left = [{"Key": key} for key in keys(f"s3://{name}")]
+    if left:
+        s3_client().delete_objects(Bucket=name, Delete={"Objects": left})
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ import pytest
 from tests.s3_server import keys, s3_client
 from theta_ml.stage import StageRetry
 from theta_ml.store import DOCUMENT, MARKER, STALE_SECONDS, ArtifactDamaged, ArtifactMissing, ErasedMeanwhile, Store
+from theta_ml.store import copies as copies_module
 from theta_ml.store import store as store_module
 
 KEY = "0" * 32
@@ -398,3 +401,17 @@ def test_what_could_not_be_sent_waits_and_is_not_sent_after_an_erasure(store: St
             elsewhere(store, tmp_path).begin_erasure()
         assert (Store(store.root.url, store.cache).find("snapshot", key) is None) == erased
         assert not list((store.cache / ".partial").glob("snapshot-*"))
+
+
+def test_copies_that_nobody_reads_leave_a_full_disk(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("unused", "used", "new"):
+        with store.writing("train", key) as path:
+            (path / DOCUMENT).write_text("{}")
+    reader = elsewhere(store, tmp_path)
+    unused, used = (reader.open(store.uri("train", key)).path for key in ("unused", "used"))
+    os.close(copies_module._IN_USE.pop(unused))  # as when the process that read it has ended
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=100, free=1))
+    new = reader.open(store.uri("train", "new")).path
+    assert not unused.exists() and (used / DOCUMENT).exists() and (new / DOCUMENT).exists()

@@ -128,6 +128,21 @@ def test_a_rewritten_artifact_is_what_everybody_reads(store: Store, tmp_path: Pa
     assert store.find("snapshot", KEY) is None and store.places("snapshot") == []
 
 
+def test_a_stripped_artifact_still_tells_what_it_was(store: Store) -> None:
+    write(store)
+    uri = store.uri("snapshot", KEY)
+    with store.writing("snapshot", "1" * 32) as path:
+        (path / "model").mkdir()
+        (path / "model" / "weights").write_text("gone")
+        (path / DOCUMENT).write_text("{}")
+    for _ in range(2):  # as after an attempt that was broken off
+        with store.rewriting(uri) as files:
+            files.strip(frozenset([DOCUMENT]))
+    assert store.find("snapshot", KEY) is None and store.names(uri) == {DOCUMENT}
+    assert store.document(uri) == {"value": {"month": "2026-01"}}
+    assert store.size(store.uri("snapshot", "1" * 32), [DOCUMENT, MARKER]) == len("gone")
+
+
 def test_only_what_dead_writers_left_is_abandoned(tmp_path: Path) -> None:
     store = Store(str(tmp_path), tmp_path / "cache")
     dead = tmp_path / ".partial" / f"pack-{KEY}-00000000"

@@ -5,6 +5,7 @@ an unfinished upload to it is of these very bytes. s3fs's own upload begins anew
 process had sent.
 """
 
+import errno
 import math
 import os
 from collections.abc import Iterator
@@ -72,7 +73,12 @@ def unfinished(root: Root, prefix: str) -> Iterator[dict[str, Any]]:
     bucket, key, _ = root.fs.split_path(prefix)
     marker: dict[str, str] = {}
     while True:
-        page = root.fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key, **marker)
+        try:
+            page = root.fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key, **marker)
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise
+            return  # a server that does not tell of them: a file that was broken off begins anew
         yield from page.get("Uploads", [])
         if not page.get("IsTruncated"):
             return
