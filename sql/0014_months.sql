@@ -3,7 +3,7 @@
 -- no default partition: a row of a month that nobody made is refused rather than swallowed.
 --
 -- The rows of a database from before are moved here, month by month, in this one transaction: until it is over the disk
--- holds them twice. A million messages take about ten seconds on one core (docs/LOG.md).
+-- holds them twice; docs/months.md says how long it takes.
 
 -- Months there are or were. Whoever lands rows makes their months first (`make_month`).
 CREATE TABLE landing_months (

@@ -8,7 +8,7 @@ SELECT
     role,
     messages.rating,
     created_at,
-    date_part('epoch', created_at - occurred_at) AS seconds_in,
+    date_part('epoch', created_at - conversations.occurred_at) AS seconds_in,
     char_length(content) AS chars,
     (
         content !~ '[A-Za-z0-9]'
@@ -62,7 +62,7 @@ SELECT
         ELSE hashtextextended(content, 0)
     END AS template_hash
 FROM conversations
-JOIN messages USING (conversation_id, occurred_at)
+JOIN messages USING (conversation_id)
 WHERE conversations.occurred_at >= %(start)s
   AND conversations.occurred_at < %(end)s
   AND messages.occurred_at >= %(start)s

@@ -41,7 +41,6 @@ CROSS JOIN LATERAL (
         array_agg(messages.rating ORDER BY position) AS ratings
     FROM messages
     WHERE messages.conversation_id = seen.conversation_id
-      AND messages.occurred_at = seen.occurred_at
       AND messages.occurred_at >= %(start)s
       AND messages.occurred_at < %(end)s
 ) AS talk

@@ -15,6 +15,7 @@ from tests.landing.feed import land, record, write
 from theta_ml.events import Events
 from theta_ml.landing import export, newest, snapshot
 from theta_ml.landing.database import connect_url, query
+from theta_ml.landing.months import gather_statistics
 from theta_ml.month import Month
 from theta_ml.quality import tables
 from theta_ml.quality.tables import Span, feature_tables
@@ -125,7 +126,9 @@ def test_each_conversation_of_an_export_is_looked_for_in_its_own_month(landed: p
         for node in _nodes(row[0][0]["Plan"])
         if node.get("Relation Name", "").startswith("messages_")
     }
-    assert set(loops.values()) == {12}, "as often as the month has conversations, and not as all of them have"
+    assert len(loops) == COUNT and set(loops.values()) == {12}, (
+        "as often as the month has conversations, and not as all of them have"
+    )
 
 
 def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -171,3 +174,23 @@ def _scans(connection: psycopg.Connection) -> dict[str, int]:
         r" WHERE relname ~ '^(conversations|messages)_\d{4}_\d{2}$'"
     ).fetchall()
     return dict(rows)
+
+
+def test_joins_are_planned_by_what_all_months_hold(landed: psycopg.Connection) -> None:
+    """A month's messages are read in one go, not looked up conversation by conversation."""
+    landed.execute("SELECT make_month('2030-01')")
+    landed.execute(
+        "INSERT INTO conversations (conversation_id, source, occurred_at)"
+        " SELECT 'many-' || n, 'x', '2030-01-05' FROM generate_series(1, 5000) AS n"
+    )
+    landed.execute(
+        "INSERT INTO messages (conversation_id, occurred_at, position, role, content)"
+        " SELECT conversation_id, occurred_at, p, 'user', 'hello' FROM conversations, generate_series(0, 9) AS p"
+        " WHERE source = 'x'"
+    )
+    landed.execute("ANALYZE conversations_2030_01, messages_2030_01")
+    gather_statistics(landed)
+    for name in ("messages_features", "conversations_features"):
+        plan = landed.execute(b"EXPLAIN (COSTS OFF) " + query(name), bounds("2030-01", "2030-01")).fetchall()
+        lines = [line for (line,) in plan if "messages_2030_01" in line]
+        assert len(lines) == 1 and "Seq Scan on messages_2030_01" in lines[0], lines

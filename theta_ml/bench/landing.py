@@ -43,10 +43,10 @@ _BARE = r"psql \copy to CSV, the two tables"
 _TABLES = ("import_batches", "conversations", "messages", "model_feedback")
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
 _ROWS = """
-SELECT conversation_id, source, language, topics, user_id, conversations.rating, model_version, occurred_at, position,
-    role, content, author, messages.rating, messages.created_at
-FROM conversations JOIN messages USING (conversation_id, occurred_at)
-ORDER BY occurred_at, conversation_id COLLATE "C", position"""
+SELECT conversation_id, source, language, topics, user_id, conversations.rating, model_version,
+    conversations.occurred_at, position, role, content, author, messages.rating, messages.created_at
+FROM conversations JOIN messages USING (conversation_id)
+ORDER BY conversations.occurred_at, conversation_id COLLATE "C", position"""
 
 
 class Measured(NamedTuple):

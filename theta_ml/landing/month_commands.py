@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MEGABYTE = 1_000_000
 
 
-class _MonthName(click.ParamType):
+class _MonthName(click.ParamType[str]):
     name = "YYYY-MM"
 
     def convert(self, value: str, parameter: click.Parameter | None, ctx: click.Context | None) -> str:

@@ -35,6 +35,7 @@ WHERE nspname IN ('detached', current_schema())
   AND relkind = 'r'
   AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = pg_class.oid AND NOT inhdetachpending)
 ORDER BY relname"""
+_NEVER_SEEN = "SELECT 1 FROM pg_class WHERE oid = 'messages'::regclass AND reltuples < 1"
 _WAYS = {
     "detached": "`theta landing attach {month}` brings it back",
     "dropped": "nothing of it is left to train on",
@@ -73,6 +74,17 @@ def require_attached(connection: psycopg.Connection, first: str, last: str, with
         if first <= month <= last and state != "attached" and month not in without:
             way = _WAYS[state].format(month=month)
             raise StageFailed(f"{month} is {state}: {way}; a new run of a later month leaves it out")
+
+
+def gather_statistics(connection: psycopg.Connection) -> None:
+    """Lets Postgres look at all months together, by which it plans joins; of itself it looks at each month alone."""
+    connection.execute("ANALYZE conversations, messages")
+
+
+def ensure_statistics(connection: psycopg.Connection) -> None:
+    """Where Postgres has never looked, it would join a month's messages one index entry at a time."""
+    if connection.execute(_NEVER_SEEN).fetchone():
+        gather_statistics(connection)
 
 
 def landed_months(connection: psycopg.Connection) -> list[LandedMonth]:

@@ -11,7 +11,7 @@ import psycopg
 
 from theta_ml.landing.database import connect, database_faults
 from theta_ml.landing.detaching import detach, drop
-from theta_ml.landing.months import KINDS, own_table, place, states
+from theta_ml.landing.months import KINDS, gather_statistics, own_table, place, states
 from theta_ml.landing.snapshot import SnapshotSpec
 from theta_ml.month import Month
 from theta_ml.settings import Settings
@@ -90,7 +90,7 @@ def detach_months(spec: DetachSpec, inputs: Inputs, work: Work) -> Left:
     with database_faults(), connect(work.settings) as connection:
         connection.autocommit = True
         left = carry_out(connection, work.settings)
-        connection.execute("ANALYZE conversations, messages")  # Postgres never does it by itself for all months at once
+        gather_statistics(connection)
     work.events.log(_sentence(left))
     return left
 

@@ -17,7 +17,7 @@ import psycopg
 from theta_ml.landing.arrow import arrow_reader, pseudonym_key
 from theta_ml.landing.database import connect, database_faults, query
 from theta_ml.landing.locks import landing_lock
-from theta_ml.landing.months import require_attached
+from theta_ml.landing.months import ensure_statistics, require_attached
 from theta_ml.landing.parquet import Totals, write_month
 from theta_ml.landing.quarantine import Faults, faults_of, rules, rules_digest
 from theta_ml.landing.shards import EXTRACT, WHOLE, Shard, merge, whole
@@ -122,6 +122,7 @@ def resolve(spec: Spec, inputs: Inputs, settings: Settings, run_id: str) -> Spec
     with database_faults(), connect(settings) as connection:
         connection.autocommit = True
         require_attached(connection, spec.month, spec.month)
+        ensure_statistics(connection)
         model = spec.recogniser or settings.recogniser or ""
         spec = replace(
             spec,

@@ -82,7 +82,7 @@ def _make(connection: psycopg.Connection, key: str, span: Span) -> FeatureTables
         rows[part] = _run(connection, f"validate_{part}", tables, span).rowcount
     past = [Past(*row) for row in _run(connection, "validate_history", tables, span).fetchall()]
     began = connection.execute(_BEGAN, {"watermark": span.watermark}).fetchone()
-    return FeatureTables(names, rows, past, began and began[0])
+    return FeatureTables(names, rows, past, began[0] if began else None)
 
 
 def _run(
