@@ -16,11 +16,14 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from moto.server import ThreadedMotoServer
+from tenacity import stop_after_attempt
+from theta_airflow.pod import PodOperator
 from theta_airflow.pod_spec import pod_environment, secret_names
 from theta_airflow.stage_operator import StageOperator
 
 from tests.corpus.snapshots import write_artifact
 from tests.pipeline.cluster import NAMESPACE, Cluster, serving
+from theta_ml.bench.stack import free_ports
 from theta_ml.code import code_version
 from theta_ml.settings import Settings
 from theta_ml.store import Store
@@ -300,6 +303,25 @@ def test_a_pod_that_cannot_work_is_not_started(cluster: Cluster, monkeypatch: py
             with pytest.raises(AirflowFailException, match=reason):
                 StageOperator(stage="train", gpu=True).execute(context())
     assert not cluster.created
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["configured", "not configured"])
+def test_a_cluster_that_is_away_is_tried_again_and_none_is_a_setting(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: bool
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if there:
+        config = json.loads((tmp_path / "kubeconfig").read_text())
+        config["clusters"][0]["cluster"]["server"] = f"http://127.0.0.1:{free_ports(1)[0]}"
+        (tmp_path / "kubeconfig").write_text(json.dumps(config))
+        monkeypatch.setattr(PodOperator.find_pod.retry, "stop", stop_after_attempt(1))
+    else:
+        monkeypatch.delenv("AIRFLOW_CONN_KUBERNETES_DEFAULT")
+    with pytest.raises(AirflowException) as raised:
+        StageOperator(stage="train", gpu=True).execute(context())
+    assert isinstance(raised.value, AirflowFailException) is not there
+    assert ("does not answer" if there else "no Kubernetes cluster is configured") in str(raised.value)
 
 
 def test_no_secret_is_written_into_a_pod() -> None:
