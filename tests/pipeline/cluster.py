@@ -79,7 +79,7 @@ class Cluster:
         self.ended: dict[str, int] = {}
         """Exit codes by name."""
         self.graces: list[int] = []
-        self.out_of_memory = False
+        self.out_of_memory = self.away = False
         self.changed = threading.Condition()
 
     def create(self, manifest: Json) -> Json:
@@ -201,6 +201,9 @@ class Api(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path, query = self._asked()
+        if self.cluster.away:
+            self._refuse(503, "the API server is being restarted")
+            return
         match path:
             case ["pods"]:
                 selector = query.get("labelSelector", "")
@@ -270,6 +273,8 @@ class Api(BaseHTTPRequestHandler):
         self.end_headers()
         with suppress(BrokenPipeError, ConnectionResetError):  # who listened is gone
             for line in pod.follow():
+                if self.cluster.away:
+                    break
                 chunk = line.encode()
                 self.wfile.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
             self.wfile.write(b"0\r\n\r\n")

@@ -13,6 +13,7 @@ from typing import Any
 
 import boto3
 import pytest
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from moto.server import ThreadedMotoServer
@@ -303,6 +304,28 @@ def test_a_pod_that_cannot_work_is_not_started(cluster: Cluster, monkeypatch: py
             with pytest.raises(AirflowFailException, match=reason):
                 StageOperator(stage="train", gpu=True).execute(context())
     assert not cluster.created
+
+
+def test_a_pod_stays_where_the_cluster_does_not_answer_and_the_next_attempt_listens_to_it(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PodManager.read_pod.retry, "stop", stop_after_attempt(1))
+    state = Memory()
+    attempt = Attempt(context(state))
+    attempt.start()
+    cluster.until(1)
+    await_line(cluster, "ready")
+    (pod,) = cluster.pods.values()
+    home, cluster.away = home_of(cluster), True
+    pod.say(b"never heard\n")
+    outcome = attempt.end()
+    assert isinstance(outcome, AirflowException) and "being restarted (HTTP 503)" in str(outcome)
+    cluster.away = False
+    assert list(cluster.pods.values()) == [pod] and not cluster.graces
+    attempt = Attempt(context(state, attempt=2))
+    attempt.start()
+    (home / "go").touch()
+    assert attempt.end()["key"] == "k" and len(cluster.created) == 1
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["configured", "not configured"])
