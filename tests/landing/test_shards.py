@@ -123,6 +123,18 @@ def test_what_was_erased_between_extraction_and_merging_is_not_merged(home: Home
     assert b"c00900" not in b"".join(files(after).values())
 
 
+def test_a_shard_that_was_lost_is_all_that_is_made_again(home: Home) -> None:
+    """As where its worker was killed: the others are found by their keys."""
+    parts = home.extracts("store", 3)
+    store = Store(home.settings("store").artifacts, home.folder)
+    with store.rewriting(parts[1]) as lost:
+        lost.remove()
+    times = {uri: store.made(store.open(uri)) for uri in (parts[0], parts[2])}
+    assert home.extracts("store", 3) == parts
+    assert {uri: store.made(store.open(uri)) for uri in times} == times
+    assert store.made(store.open(parts[1])) > max(times.values())
+
+
 def test_nothing_is_extracted_for_a_snapshot_that_is_there(home: Home) -> None:
     home.snapshot("store")
     with pytest.raises(StageSkipped, match="the snapshot was made before"):
