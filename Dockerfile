@@ -34,7 +34,7 @@ FROM ${BASE_IMAGE}
 # tini: reaps what a killed task leaves, and passes signals on.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates g++ python3 python3-dev tini \
-    && rm -rf /var/lib/apt/lists/* \
+    && apt-get clean && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 1000 --create-home --shell /usr/sbin/nologin theta \
     && install -d -o theta -g theta -m 700 /var/lib/theta
 COPY --from=packages /opt/theta/venv /opt/theta/venv

@@ -60,6 +60,7 @@ def _bootstrap(engine: Engine) -> None:
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr
         local = Path("usr/local/share/ca-certificates")
         shutil.copytree(Path("/") / local, folder / local, dirs_exist_ok=True)
+        shutil.rmtree(folder / "var/cache/apt/archives")
         tar = subprocess.Popen(["tar", "-C", str(folder), "-c", "."], stdout=subprocess.PIPE)
         subprocess.run(["docker", "import", "-", BASE], stdin=tar.stdout, env=engine.env, check=True, timeout=600)
         assert tar.wait() == 0
