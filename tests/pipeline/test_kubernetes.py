@@ -8,6 +8,8 @@ import pytest
 import yaml
 from theta_airflow.pod_spec import pod_arguments
 
+from theta_ml.local.environment import endurance
+from theta_ml.local.workers import celery_sections, merged
 from theta_ml.settings import Settings
 
 FOLDER = Path(__file__).parents[2] / "docs" / "kubernetes"
@@ -70,3 +72,37 @@ def test_the_chart_is_given_settings_that_there_are_and_what_the_pods_need() -> 
     assert service["spec"]["selector"].items() <= pod["labels"].items()
     made = (FOLDER / "README.md").read_text()
     assert f"secret generic {settings.pod_secret} " in made and "secret generic airflow " in made
+
+
+def test_the_chart_configures_airflow_as_the_local_stack_does() -> None:
+    (values,) = documents("airflow-values.yaml")
+    wanted = merged(celery_sections("redis://", "postgresql://"), endurance())
+    assert wanted.pop("core") == {"executor": values["executor"]}
+    del wanted["celery"]["broker_url"], wanted["celery"]["result_backend"]  # the chart's own
+    given = {name: {each: values["config"][name].get(each) for each in of} for name, of in wanted.items()}
+    assert given == {name: {each: str(value) for each, value in of.items()} for name, of in wanted.items()}
+    assert values["config"]["core"]["dags_are_paused_at_creation"] == "False"
+    assert not any("{{" in value for of in values["config"].values() for value in of.values())  # the chart's templates
+
+
+def test_airflow_finds_its_connections_and_may_write_its_passwords_file() -> None:
+    (values,) = documents("airflow-values.yaml")
+    made = (FOLDER / "README.md").read_text()
+    connections = {each["envName"]: each for each in values["secret"]}
+    assert connections.keys() == {"AIRFLOW_CONN_SMTP_DEFAULT", "AIRFLOW_CONN_THETA_DB"}
+    for name, reference in connections.items():
+        assert reference["secretName"] == "airflow" and f"--from-literal={reference['secretKey']}=" in made, name
+    server = values["apiServer"]
+    spec = {
+        "initContainers": server["extraInitContainers"],
+        "containers": [{"name": "api-server", "image": "theta", "volumeMounts": server["extraVolumeMounts"]}],
+        "volumes": server["extraVolumes"],
+    }
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "api-server"}, "spec": spec}
+    kubernetes_validate.validate(pod, VERSIONS[-1], strict=True)
+    (mount,) = server["extraVolumeMounts"]
+    assert not mount.get("readOnly")
+    (volume,) = (each for each in server["extraVolumes"] if each["name"] == mount["name"])
+    assert "emptyDir" in volume
+    file = values["config"]["core"]["simple_auth_manager_passwords_file"]
+    assert file == f"{mount['mountPath']}/passwords.json"
