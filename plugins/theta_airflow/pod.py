@@ -62,9 +62,14 @@ class PodOperator(KubernetesPodOperator):
         return Lines(self.client, self.hear)
 
     def get_or_create_pod(self, pod_request_obj: V1Pod, context: Context) -> V1Pod:
-        pod = super().get_or_create_pod(pod_request_obj, context)
-        for number in range(1, self.nodes):
-            self._join(node_pod(pod_request_obj, self.pod_manager.read_pod(pod), number))
+        self.pod = pod = super().get_or_create_pod(pod_request_obj, context)
+        try:
+            for number in range(1, self.nodes):
+                self._join(node_pod(pod_request_obj, self.pod_manager.read_pod(pod), number))
+        except Exception as error:
+            if not _is_away(error):  # else it stays for the next attempt
+                self.process_pod_deletion(pod, reraise=False)  # the provider clears away only what it began to follow
+            raise
         return pod
 
     def _join(self, pod: V1Pod) -> None:

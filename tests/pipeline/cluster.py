@@ -80,6 +80,8 @@ class Cluster:
         """Exit codes by name."""
         self.graces: list[int] = []
         self.out_of_memory = self.away = False
+        self.quota = 100
+        """So many pods at once."""
         self.changed = threading.Condition()
 
     def create(self, manifest: Json) -> Json:
@@ -222,6 +224,9 @@ class Api(BaseHTTPRequestHandler):
         manifest = self._body()
         if manifest["metadata"]["name"] in self.cluster.pods:
             self._refuse(409, "it exists")
+            return
+        if len(self.cluster.pods) >= self.cluster.quota:
+            self._refuse(403, f"pods is forbidden: exceeded quota: {self.cluster.quota}")
             return
         try:
             self._answer(201, self.cluster.create(manifest))

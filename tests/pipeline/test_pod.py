@@ -292,6 +292,19 @@ def test_the_other_nodes_of_a_training_are_pods_that_go_with_the_first(
     cluster.until(0)
 
 
+def test_a_training_whose_other_nodes_are_refused_leaves_no_pod_with_a_gpu(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THETA_TRAIN_NODES", "3")
+    cluster.quota = 2
+    attempt = Attempt(context(Memory()))
+    attempt.start()
+    outcome = attempt.end()
+    assert isinstance(outcome, AirflowException) and not isinstance(outcome, AirflowFailException)
+    assert "exceeded quota" in str(outcome) and len(cluster.created) == 2
+    cluster.until(0)
+
+
 def test_a_pod_that_cannot_work_is_not_started(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = [
         ("THETA_ARTIFACTS_URL", "/var/theta", "set THETA_ARTIFACTS_URL to a bucket"),
