@@ -134,6 +134,7 @@ def trains(stack: Containers, run_id: str) -> str | None:
     container = stack.containers("worker-gpu").get(train["hostname"])
     if container is None:
         return None
-    find = ["find", "/var/lib/theta/checkpoints", "-name", "*.safetensors", "-newermt", train["start_date"]]
+    # Later than the one of step 0, which each training begins with.
+    find = ["find", "/var/lib/theta/checkpoints", "-path", "*/step-[1-9]*/_COMPLETE", "-newermt", train["start_date"]]
     written = stack.engine.docker("exec", container, *find, check=False)
     return str(train["hostname"]) if written.strip() else None
