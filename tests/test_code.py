@@ -1,12 +1,14 @@
 """Two installations that may make different things of the same inputs have different digests."""
 
+import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from theta_ml.cli import theta
-from theta_ml.code import FOLDERS, ROOT, code_version, digest_of
+from theta_ml.code import FOLDERS, NOT_OF_STAGES, ROOT, code_version, digest_of
 
 
 @pytest.fixture
@@ -37,6 +39,47 @@ def test_it_does_not_change_with_what_an_interpreter_or_editor_leaves_or_with_it
     assert digest_of(root) == before
     moved = root.rename(root.with_name("elsewhere"))
     assert digest_of(moved) == before
+
+
+def test_it_does_not_change_with_rooms_that_no_stage_uses(root: Path) -> None:
+    before = digest_of(root)
+    for room in NOT_OF_STAGES:
+        (root / "theta_ml" / room).mkdir()
+        (root / "theta_ml" / room / "new.py").touch()
+    assert digest_of(root) == before
+    (root / "theta_ml" / "corpus").mkdir()
+    (root / "theta_ml" / "corpus" / "bench").touch()
+    assert digest_of(root) != before
+
+
+def test_no_stage_imports_a_room_that_is_left_out() -> None:
+    """Also not within a function, nor by a string such as that of `python -m`."""
+    seen: set[Path] = set()
+    waiting = [ROOT / "theta_ml" / "cli" / "stage.py"]
+    while waiting:
+        module = waiting.pop()
+        if module not in seen and module.relative_to(ROOT).as_posix() != "theta_ml/cli/__init__.py":  # all commands
+            seen.add(module)
+            waiting += named_in(module)
+    rooms = {path.relative_to(ROOT / "theta_ml").parts[0] for path in seen}
+    assert {"training", "corpus", "registry", "quality", "store", "tuning", "settings.py"} <= rooms
+    assert rooms.isdisjoint(NOT_OF_STAGES)
+    assert all((ROOT / "theta_ml" / room / "__init__.py").is_file() for room in NOT_OF_STAGES)
+
+
+def named_in(module: Path) -> Iterator[Path]:
+    """Files of the package whose names stand in a module."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [each.name for each in node.names]
+        else:
+            names = [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
+        for name in names:
+            if name.startswith("theta_ml"):
+                stem = ROOT.joinpath(*name.partition(":")[0].split("."))
+                yield from (path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file())
 
 
 def test_the_command_tells_it() -> None:

@@ -1,4 +1,9 @@
-"""Which code this is: a digest of what a stage's outcome may depend on, to tell two installations apart."""
+"""Which code this is: a digest of what a stage's outcome may depend on, to tell two installations apart.
+
+Not in it: rooms of the package that no stage imports, and `dags/` and `plugins/`. These choose which stage runs and
+with which parameters, and an artifact's key holds its parameters: what is made by others has another key, and a run
+need not end because a DAG was edited meanwhile.
+"""
 
 import hashlib
 from functools import cache
@@ -7,11 +12,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("theta_ml", "sql", "expectations")
 """Beside each other, wherever Theta is installed."""
+NOT_OF_STAGES = ("bench", "compose", "lineage", "local", "serving")
+"""Rooms of the package."""
 
 
 @cache
 def code_version() -> str:
-    """Twelve hexadecimal digits of a SHA-256 over the installed package, its SQL and its expectations.
+    """Twelve hexadecimal digits of a SHA-256 over what stages use of the package, its SQL and its expectations.
 
     Read once a process (some 30 ms). What an interpreter or an editor leaves beside the files does not count.
     """
@@ -31,4 +38,5 @@ def digest_of(root: Path) -> str:
 def _counts(path: Path, root: Path) -> bool:
     parts = path.relative_to(root).parts
     left = path.suffix == ".pyc" or path.name.endswith("~") or any(part.startswith(".") for part in parts)
-    return not left and "__pycache__" not in parts and path.is_file()
+    elsewhere = parts[0] == "theta_ml" and parts[1] in NOT_OF_STAGES
+    return not left and not elsewhere and "__pycache__" not in parts and path.is_file()

@@ -1,6 +1,7 @@
 """The operator in the DAG as it stands, told of tasks' states and results by a stand-in for Airflow's supervisor."""
 
 import runpy
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,6 +56,9 @@ def test_a_run_goes_on_with_the_code_that_began_it_and_tells_of_others_all_the_s
         dag.get_task("evaluate")._input_uris(context(dag, None, results))
     assert not isinstance(e.value, AirflowFailException)
     assert "clear the run from its first task" in str(e.value)
+    results["select"][0]["host"] = socket.gethostname()
+    with pytest.raises(AirflowFailException, match="Clear the run from its first task"):  # no other try would help
+        dag.get_task("evaluate")._input_uris(context(dag, None, results))
     assert dag.get_task("notify")._input_uris(context(dag, None, results)) == ["c"]
 
 
