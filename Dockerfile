@@ -16,7 +16,7 @@ RUN python3 -m venv /opt/theta/venv
 ENV PATH=/opt/theta/venv/bin:$PATH
 WORKDIR /build
 COPY requirements.txt constraints.txt ./
-# A site's own index: pip reads these by itself. They stay in this stage, which is not shipped.
+# A site's own index: pip reads these by itself, and takes an empty one for none. They stay in this stage, which is not shipped.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS
@@ -47,7 +47,9 @@ ENV PATH=/opt/theta/venv/bin:$PATH \
 WORKDIR /opt/theta
 # What changes most often comes last, and is small.
 COPY . .
-RUN pip install --no-deps --no-index --no-build-isolation --no-cache-dir --disable-pip-version-check --quiet -e . \
+# A checkout's own modes may let nobody but its owner read.
+RUN chmod -R a+rX . \
+    && pip install --no-deps --no-index --no-build-isolation --no-cache-dir --disable-pip-version-check --quiet -e . \
     && python -m compileall -q theta_ml plugins dags
 # A label that says which code this is, where the builder knows (`theta --version`); a wrong one ends the build.
 ARG CODE

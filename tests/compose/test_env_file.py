@@ -32,7 +32,7 @@ def test_a_second_call_keeps_what_is_there_and_adds_what_is_missing(tmp_path: Pa
 def test_two_sets_of_containers_share_no_secret() -> None:
     first, second = generate(), generate()
     secrets = [name for name in first if name.startswith("STACK_") and name not in PORTS]
-    assert len(secrets) == 8
+    assert len(secrets) == 9
     assert all(first[name] != second[name] and len(first[name]) >= 20 for name in secrets)
     assert generate(datetime(2026, 3, 31, tzinfo=UTC))["THETA_SCHEDULE_FROM"] == "2026-03"
 
@@ -52,11 +52,24 @@ def test_what_is_wrong_is_said_without_a_secret(tmp_path: Path) -> None:
 def test_the_commands(tmp_path: Path) -> None:
     made = CliRunner().invoke(theta, ["compose", "init", "--folder", str(tmp_path)])
     assert made.exit_code == 0
-    assert "8 secrets" in made.output
+    assert "9 secrets" in made.output
     secrets = read(tmp_path)
     assert not any(value in made.output for name, value in secrets.items() if name.endswith(("PASSWORD", "SECRET")))
     told = CliRunner().invoke(theta, ["compose", "env", "--folder", str(tmp_path)])
     seen = parse(told.output.replace("export ", ""), tmp_path)
     assert seen == seen_from_here(secrets)
     assert seen["THETA_DATABASE_URL"].endswith("@127.0.0.1:54320/theta")
+    assert seen["AWS_ENDPOINT_URL"] == "http://127.0.0.1:7070"
     assert exports({"A": "it's"}) == "export A='it'\"'\"'s'\n"
+
+
+def test_a_bucket_of_yours_is_the_host_s_too() -> None:
+    ours = {
+        "STACK_STORE_URL": "https://s3.eu-central-1.amazonaws.com",
+        "STACK_STORE_REGION": "eu-central-1",
+        "STACK_ARTIFACTS_URL": "s3://ours/artifacts",
+        "STACK_MLFLOW_ARTIFACTS_URL": "s3://ours/mlflow",
+    }
+    seen = seen_from_here(generate() | ours)
+    named = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "THETA_ARTIFACTS_URL", "THETA_MLFLOW_ARTIFACTS_URL")
+    assert [seen[name] for name in named] == list(ours.values())

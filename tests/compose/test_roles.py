@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from theta_airflow.child import stage_environment
 
 from tests.conftest import REPOSITORY
 from theta_ml.compose.env_file import ARTIFACTS, MLFLOW_ARTIFACTS, REGION, generate
@@ -45,9 +46,8 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 def test_each_role_has_its_service_and_each_variable_its_place_in_the_env_file() -> None:
     assert {name for name, service in SERVICES.items() if "compose" in service["command"]} == {*ROLES, "init"}
     assert all(SERVICES[role]["command"][-1] == role for role in ROLES)
-    used = set(re.findall(r"\$\{(STACK_\w+|THETA_SCHEDULE_FROM):?\??", FILE.read_text()))
-    limits = {"STACK_WORKER_MEMORY", "STACK_GPU_WORKER_MEMORY"}
-    assert used - limits == set(generate())
+    used = set(re.findall(r"\$\{(STACK_\w+|THETA_SCHEDULE_FROM)(?::\?|\})", FILE.read_text()))
+    assert used == set(generate())
 
 
 def test_every_service_is_limited_looked_at_and_published_on_loopback_alone() -> None:
@@ -89,6 +89,23 @@ def test_what_airflow_is_told(settings: Any) -> None:
     assert made.command[made.command.index("--queues") + 1] == "gpu"
     assert (told["THETA_ARTIFACTS_URL"], told["THETA_MLFLOW_ARTIFACTS_URL"]) == (ARTIFACTS, MLFLOW_ARTIFACTS)
     assert told["AWS_DEFAULT_REGION"] == REGION
+
+
+def test_a_stage_s_role_in_postgres_is_not_its_superuser(settings: Any) -> None:
+    found, env = settings("worker-default")
+    made = program("worker-default", found, secrets_of(env, "worker-default")).environment
+    assert made["THETA_DATABASE_URL"].startswith("postgresql://theta:")
+    stage = stage_environment(made)
+    assert stage["THETA_DATABASE_URL"] == made["THETA_DATABASE_URL"]
+    kept = (env["STACK_POSTGRES_PASSWORD"], made["AIRFLOW__CELERY__BROKER_URL"])
+    assert not [name for name, value in stage.items() if any(secret in value for secret in kept)]
+
+
+def test_every_build_argument_is_a_variable_of_the_env_file() -> None:
+    arguments = set(re.findall(r"^ARG (\w+)", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE))
+    passed = SERVICES["init"]["build"]["args"]
+    assert set(passed) == arguments
+    assert all(value.startswith(f"${{{name}:-") for name, value in passed.items())
 
 
 def test_a_role_that_lacks_a_secret_says_which() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -56,3 +57,20 @@ def test_it_ends_as_its_program_does_and_passes_on_that_it_shall_end(quick: Path
     finally:
         signal.signal(signal.SIGTERM, before)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_every_stage_is_told_to_write_its_checkpoint_though_a_zombie_stands_before_it() -> None:
+    code = (
+        "import subprocess, sys\n"
+        "ended = subprocess.Popen(['true'], stdout=subprocess.PIPE)\n"
+        "ended.stdout.read()\n"
+        "stage = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', 'theta_ml'])\n"
+        "print('ready', flush=True)\n"
+        "sys.exit(-stage.wait())\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as worker:
+        assert worker.stdout
+        assert worker.stdout.readline() == b"ready\n"
+        assert any(each.status() == psutil.STATUS_ZOMBIE for each in psutil.Process(worker.pid).children())
+        watch._checkpoint(worker, time.monotonic() - watch.CHECKPOINT)
+        assert worker.wait(30) == signal.SIGTERM

@@ -41,6 +41,8 @@ def test_a_stage_gets_what_it_needs_and_no_secret_of_airflow() -> None:
         "AIRFLOW__API_AUTH__JWT_SECRET": "s",
         "AIRFLOW_CONN_X": "s",
         "AWS_X": "1",
+        "THETA_CELERY_BROKER": "redis://:s@redis:6379/0",
+        "THETA_AIRFLOW_PASSWORD": "s",
     }
     assert stage_environment(given) == {"PATH": "/bin", "THETA_HOME": "/h", "AWS_X": "1"}
 

@@ -47,6 +47,7 @@ def generate(now: datetime | None = None) -> dict[str, str]:
     made = Secrets()
     return {
         "STACK_POSTGRES_PASSWORD": made.postgres_password,
+        "STACK_THETA_PASSWORD": secrets.token_hex(32),
         "STACK_REDIS_PASSWORD": secrets.token_hex(32),
         "STACK_STORE_KEY": secrets.token_hex(10),
         "STACK_STORE_SECRET": secrets.token_hex(32),
@@ -102,20 +103,20 @@ def parse(text: str, path: Path) -> dict[str, str]:
 
 
 def seen_from_here(env: Mapping[str, str]) -> dict[str, str]:
-    """Settings with which `theta` on the host of the containers talks to them."""
+    """Settings with which `theta` on the host of the containers talks to them, and to the store that they use."""
     return {
         "THETA_DATABASE_URL": (
-            f"postgresql://postgres:{env['STACK_POSTGRES_PASSWORD']}@127.0.0.1:{env['STACK_POSTGRES_PORT']}/theta"
+            f"postgresql://theta:{env['STACK_THETA_PASSWORD']}@127.0.0.1:{env['STACK_POSTGRES_PORT']}/theta"
         ),
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{env['STACK_MLFLOW_PORT']}",
         "THETA_AIRFLOW_URL": f"http://127.0.0.1:{env['STACK_AIRFLOW_PORT']}",
         "THETA_AIRFLOW_PASSWORD": env["STACK_AIRFLOW_PASSWORD"],
-        "THETA_ARTIFACTS_URL": ARTIFACTS,
-        "THETA_MLFLOW_ARTIFACTS_URL": MLFLOW_ARTIFACTS,
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{env['STACK_STORE_PORT']}",
+        "THETA_ARTIFACTS_URL": env.get("STACK_ARTIFACTS_URL") or ARTIFACTS,
+        "THETA_MLFLOW_ARTIFACTS_URL": env.get("STACK_MLFLOW_ARTIFACTS_URL") or MLFLOW_ARTIFACTS,
+        "AWS_ENDPOINT_URL": env.get("STACK_STORE_URL") or f"http://127.0.0.1:{env['STACK_STORE_PORT']}",
         "AWS_ACCESS_KEY_ID": env["STACK_STORE_KEY"],
         "AWS_SECRET_ACCESS_KEY": env["STACK_STORE_SECRET"],
-        "AWS_DEFAULT_REGION": REGION,
+        "AWS_DEFAULT_REGION": env.get("STACK_STORE_REGION") or REGION,
     }
 
 

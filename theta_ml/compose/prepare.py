@@ -6,10 +6,12 @@ Run once by the container `init`, and again, to no effect, whenever the containe
 import subprocess
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from theta_ml.compose.env_file import MLFLOW_ARTIFACTS
+from psycopg.conninfo import conninfo_to_dict
+
+from theta_ml.compose.ownership import own
 from theta_ml.compose.roles import airflow_in_container, containers
 from theta_ml.local.airflow_api import GPU_POOL
 from theta_ml.local.layout import StackError
@@ -32,17 +34,30 @@ def prepare(settings: Settings, secrets: Secrets, report: Report) -> None:
     from theta_ml.landing.migrations import migrate
 
     plan = containers()
-    create_databases(plan.database("postgres", secrets))
-    applied = migrate(settings.require_database())
+    admin, database = plan.database("postgres", secrets), settings.require_database()
+    create_databases(admin)
+    if is_contained(database, plan.postgres_host):
+        own(admin, database, closed=("airflow", "mlflow", "postgres"))
+    applied = migrate(database)
     report("theta database", f"{len(applied)} migrations applied" if applied else "up to date")
-    for url in (settings.artifacts, MLFLOW_ARTIFACTS):
-        if url.startswith("s3://"):
-            bucket = urlsplit(url).netloc
-            report("store", f"bucket {bucket} {'made' if make_bucket(bucket) else 'is there'}")
+    for bucket in buckets(settings):
+        report("store", f"bucket {bucket} {'made' if make_bucket(bucket) else 'is there'}")
     environment = airflow_in_container(plan, settings, secrets)
     for arguments in (("db", "migrate"), ("pools", "set", GPU_POOL, "1", "One training at a time")):
         _airflow(arguments, environment)
         report("airflow", f"{' '.join(arguments[:2])}: done")
+
+
+def is_contained(database_url: str, host: str) -> bool:
+    """Whether it is in our own Postgres, for a role other than its superuser: that of yours has its roles from you."""
+    parts = conninfo_to_dict(database_url)
+    return parts.get("host") == host and parts.get("user") != "postgres" and "password" in parts
+
+
+def buckets(settings: Settings) -> list[str]:
+    """Those that artifacts and the files of MLflow's runs go to, each once."""
+    urls = [url for url in (settings.artifacts, settings.mlflow_artifacts_url) if url and url.startswith("s3://")]
+    return list(dict.fromkeys(urlsplit(url).netloc for url in urls))
 
 
 def make_bucket(bucket: str) -> bool:
@@ -57,18 +72,36 @@ def make_bucket(bucket: str) -> bool:
         try:
             if _has(client, bucket):
                 return False
-            client.create_bucket(Bucket=bucket)
+            _create(client, bucket)
             return True
         except EndpointConnectionError as error:
             if time.monotonic() > deadline:
                 raise StackError(f"{error}: AWS_ENDPOINT_URL says where the store is") from None
             time.sleep(1)
         except (BotoCoreError, ClientError) as error:
-            raise StackError(f"the store has no bucket {bucket}, and makes none: {error}") from None
+            raise StackError(f"the bucket {bucket} can be neither used nor made: {error}") from None
 
 
 def _has(client: "S3Client", bucket: str) -> bool:
-    return any(each.get("Name") == bucket for each in client.list_buckets()["Buckets"])
+    """Asks for this one alone: to list all buckets is a permission that a key for one bucket lacks."""
+    from botocore.exceptions import ClientError
+
+    try:
+        client.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
+            raise
+        return False
+    return True
+
+
+def _create(client: "S3Client", bucket: str) -> None:
+    """In the client's region. Amazon's first one is that of a bucket for which none is named, and may not be named."""
+    region: Any = client.meta.region_name
+    if region in (None, "us-east-1"):
+        client.create_bucket(Bucket=bucket)
+    else:
+        client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": region})
 
 
 def _airflow(arguments: tuple[str, ...], environment: dict[str, str]) -> None:

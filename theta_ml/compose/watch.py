@@ -121,8 +121,12 @@ def _checkpoint(child: "subprocess.Popen[bytes]", asked: float) -> None:
     if time.monotonic() - asked < CHECKPOINT:
         return
     try:
-        for process in psutil.Process(child.pid).children(recursive=True):
-            if "theta_ml" in process.cmdline():
-                process.terminate()
+        below = psutil.Process(child.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return  # it has just ended
+    for process in below:
+        try:
+            if "theta_ml" in process.cmdline():
+                process.terminate()
+        except psutil.NoSuchProcess:
+            continue  # this one has ended, and may wait as a zombie for its parent; the others are still to be told
