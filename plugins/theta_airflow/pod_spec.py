@@ -36,11 +36,24 @@ def require_bucket(settings: Settings) -> None:
         )
 
 
+def require_recipe(arguments: list[str], settings: Settings) -> None:
+    """Raises SettingsError where the stage's recipe lies in this worker's home: its pod would have none of that name,
+    or the built-in one."""
+    for name in (each.removeprefix("recipe=") for each in arguments if each.startswith("recipe=")):
+        file = settings.home / "recipes" / f"{name}.yaml"
+        if settings.recipes is None and file.is_file():
+            raise SettingsError(
+                f"THETA_TRAIN_ON is kubernetes, and the recipe {name} is {file}, which is of this worker: put it into "
+                f"a folder of the image, or of a volume that workers and pods share, and name that by THETA_RECIPES"
+            )
+
+
 def pod_arguments(arguments: list[str], settings: Settings, environment: Mapping[str, str]) -> dict[str, Any]:
     """Of the provider's operator, for `theta stage ARGUMENTS`. Raises SettingsError."""
     from kubernetes.client import models as k8s
 
     require_bucket(settings)
+    require_recipe(arguments, settings)
     if settings.image is None:
         raise SettingsError("THETA_TRAIN_ON is kubernetes: set THETA_IMAGE to Theta's container image for its pods")
     return {

@@ -316,7 +316,24 @@ def test_a_pod_that_cannot_work_is_not_started(cluster: Cluster, monkeypatch: py
             patch.delenv(name) if value is None else patch.setenv(name, value)
             with pytest.raises(AirflowFailException, match=reason):
                 StageOperator(stage="train", gpu=True).execute(context())
+    own = Path(os.environ["THETA_HOME"]) / "recipes"
+    own.mkdir(parents=True)
+    (own / "continue.yaml").write_text("about: Another one\n")
+    with pytest.raises(AirflowFailException, match=r"recipe continue is .*/recipes/continue.yaml, .* THETA_RECIPES"):
+        StageOperator(stage="train", values={"recipe": "continue"}, gpu=True).execute(context())
     assert not cluster.created
+
+
+def test_a_pod_that_lacks_a_file_that_the_settings_name_says_so_before_it_works(
+    cluster: Cluster, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THETA_IMAGE", "theta:1")
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("THETA_CATALOG", "/etc/of-the-worker")  # no stage reads it in a pod
+    monkeypatch.setenv("THETA_BENCHMARKS", "/etc/of-the-worker")
+    with pytest.raises(AirflowFailException, match="THETA_BENCHMARKS is /etc/of-the-worker, which is not in this pod"):
+        StageOperator(stage="preflight", gpu=True).execute(context(Memory()))
+    assert len(cluster.created) == 1 and not cluster.pods
 
 
 def test_a_pod_stays_where_the_cluster_does_not_answer_and_the_next_attempt_listens_to_it(

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, fields, replace
 from importlib import import_module
 from itertools import pairwise
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -140,6 +141,7 @@ def _run(name: str, month: str, run_id: str, uris: list[str], values: tuple[str,
     try:
         settings = load_settings()
         _require_code(settings)
+        _require_files(settings)
         row = load_stage(name)
         spec = parse_spec(row, {"month": month, **dict(_assignment(value) for value in values)})
         result = run_stage(row, spec, uris, run_id, settings, events, started)
@@ -168,6 +170,21 @@ def _require_code(settings: Settings) -> None:
             f"this image has code {code_version()}, and Airflow's worker, which called it, {settings.code}: set "
             f"THETA_IMAGE to the image of that version (`theta --version` tells it)"
         )
+
+
+OF_PODS = ("gate", "recipes", "benchmarks")
+"""Settings that name files, and that stages read which run in pods."""
+
+
+def _require_files(settings: Settings) -> None:
+    """In a pod. Raises SettingsError where it lacks what a worker's settings name: before a training, not after it."""
+    for name in OF_PODS if settings.code else ():
+        path: Path | None = getattr(settings, name)
+        if path is not None and not path.exists():
+            raise SettingsError(
+                f"THETA_{name.upper()} is {path}, which is not in this pod: put it into the image, or into a volume "
+                f"that THETA_POD_TEMPLATE mounts there"
+            )
 
 
 def _assignment(text: str) -> tuple[str, str]:
