@@ -9,7 +9,7 @@ from theta_airflow.approval import APPROVE, REJECT, AnsweredOperator, ApproveOpe
 from theta_airflow.asset import CONVERSATIONS
 from theta_airflow.parameters import RETRAIN
 from theta_airflow.recipes import recipes
-from theta_airflow.shards import encoding, extraction, shards
+from theta_airflow.shards import BEFOREHAND, encoding, extraction, shards
 from theta_airflow.stage_operator import StageOperator
 
 from theta_ml.month import Month
@@ -40,7 +40,7 @@ with DAG(
     of_recipe: dict[str, Any] = {"map_index_template": "{{ task.values.recipe }}"}
 
     numbers, chosen = shards(), recipes()
-    snapshot = StageOperator(stage="snapshot", takes=["extract"], trigger_rule=TriggerRule.NONE_FAILED)
+    snapshot = StageOperator(stage="snapshot", takes=["extract"], trigger_rule=TriggerRule.ALL_DONE)
     drift = StageOperator(stage="drift", takes=["snapshot"], values=accepted)
     checks = [*(StageOperator(stage=name, takes=["snapshot"]) for name in ("validate", "profile")), drift]
     spooled = encoding(chosen, numbers, snapshot, checks, preset | tokenizer)
@@ -79,7 +79,8 @@ with DAG(
     )  # fmt: skip
     decline = AnsweredOperator(stage="decline", takes=settles, option=REJECT, by="answered_by", values=hours)
     notify = StageOperator(
-        stage="notify", takes=["decide", "evaluate", "select", "promote", "decline"], watch_failures=True,
+        stage="notify", takes=["decide", "evaluate", "select", "promote", "decline"],
+        watch_failures=True, does_without=BEFOREHAND,
         any_code=True,  # a failure is told, also that of two versions
         values={"recipes": "{{ (ti.xcom_pull(task_ids='recipes') or []) | join(',') }}"},
         trigger_rule=TriggerRule.ALL_DONE,

@@ -8,6 +8,7 @@ is there and does the rest itself, so a part that is gone costs time and changes
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 from theta_ml.store import MEASURING, Artifact, ArtifactMissing, Store
@@ -48,3 +49,19 @@ def remove(store: Store, uris: Iterable[str]) -> None:
             with store.rewriting(uri) as files:
                 files.remove()
             store.forget_copy(uri)
+
+
+def remove_orphans(store: Store, stages: Iterable[str], before: float) -> int:
+    """Parts of these stages that were made before that instant, in seconds since 1970: what they were made for took
+    others, or was never made. Returns how many there were."""
+    orphans = [uri for stage in stages for uri in store.places(stage) if _made(store, uri) < before]
+    remove(store, orphans)
+    return len(orphans)
+
+
+def _made(store: Store, uri: str) -> float:
+    """What is not whole, because who removed it was killed, is as old as its newest file."""
+    try:
+        return store.made(store.open(uri))[1]
+    except ArtifactMissing:
+        return max(store.root.modified(f"{store.base}/{stage_of(uri)}/{uri.rpartition('/')[2]}").values(), default=inf)

@@ -7,7 +7,8 @@ and the work agree. A rerun that finds the key returns at once.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Generic, Self, TypeVar, get_type_hints
@@ -18,7 +19,7 @@ from pydantic_core import ErrorDetails
 from theta_ml import parts
 from theta_ml.events import Events
 from theta_ml.settings import Settings
-from theta_ml.store import DOCUMENT, Artifact, ErasedMeanwhile, Store
+from theta_ml.store import DOCUMENT, Artifact, ArtifactMissing, ErasedMeanwhile, Store
 
 Spec = TypeVar("Spec")
 Noun = TypeVar("Noun")
@@ -228,12 +229,26 @@ def run_stage(
         try:
             with store.writing(stage.name, key, started) as path:
                 opened = tuple(parts.opened(store, beforehand))
-                noun = stage.function(spec, inputs, Work(run_id, key, path, settings, store, events, opened))
+                with _retried_where_gone(store, opened):
+                    noun = stage.function(spec, inputs, Work(run_id, key, path, settings, store, events, opened))
                 _describe(stage, spec, inputs, key, noun, path)
         except ErasedMeanwhile as error:
             raise StageRetry(str(error)) from None
     parts.remove(store, beforehand)
     return Result(store.uri(stage.name, key), key, cached=found is not None and not stage.effects)
+
+
+@contextmanager
+def _retried_where_gone(store: Store, opened: Sequence[Artifact]) -> Iterator[None]:
+    """Another run for which the same parts were made removes them when it is done, and so does an erasure: raises
+    StageRetry where one could not be read because it has gone since it was opened."""
+    try:
+        yield
+    except (ArtifactMissing, FileNotFoundError):
+        gone = next((part.uri for part in opened if not store.has(part.stage, part.key)), None)
+        if gone is None:
+            raise
+        raise StageRetry(f"{gone} was removed while it was read; the next attempt does without it") from None
 
 
 def _describe(stage: Stage[Spec], spec: Spec, inputs: Inputs, key: str, noun: Any, path: Path) -> None:

@@ -1,21 +1,33 @@
-"""The shards of a run, which any worker makes beforehand by mapped tasks; where there is one shard, all are skipped."""
+"""The shards of a run, which any worker makes beforehand by mapped tasks; where there is one shard, all are skipped.
+
+What a shard holds, `snapshot` or `prepare` makes itself where no worker could make it, or gives the reason why not: a
+shard that is lost is no failure of the run.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import TriggerRule, get_current_context, task, task_group
+from airflow.sdk.exceptions import AirflowSkipException
 
 from theta_airflow.stage_operator import StageOperator
 
+BEFOREHAND = ("shards", "extract", "tokenizer", "spool")
+"""Tasks that the run does without."""
 _SPLIT = {"shards": "{{ params.shards }}"}
 
 
 @task
 def shards() -> list[int]:
-    """Numbers of the shards that the run's parameter `shards` asks for; none where snapshot and corpus stay whole."""
+    """Numbers of the shards that the run's parameter `shards` asks for.
+
+    Raises AirflowSkipException where snapshot and corpus stay whole: what makes shards is skipped with it, at no cost.
+    """
     count = int(get_current_context()["params"]["shards"])
-    return list(range(count)) if count > 1 else []
+    if count < 2:
+        raise AirflowSkipException("snapshot and corpus are made whole")
+    return list(range(count))
 
 
 def extraction(numbers: Any) -> Any:
@@ -31,11 +43,8 @@ def extraction(numbers: Any) -> Any:
 def encoding(
     chosen: Any, numbers: Any, snapshot: StageOperator, checks: Sequence[StageOperator], values: dict[str, str]
 ) -> EmptyOperator:
-    """For each recipe a tokenizer, and of its corpus a shard for each of the numbers. Returns the task that comes last.
-
-    That one ends well in any case: what no worker could make, a recipe that makes no sense among it, `prepare` makes
-    itself or gives the reason for.
-    """
+    """For each recipe a tokenizer, and of its corpus a shard for each of the numbers. Returns the task that comes last,
+    which ends well in any case."""
     takes = ["snapshot", "validate", "drift", "tokenizer"]
 
     @task_group(prefix_group_id=False)
@@ -49,16 +58,10 @@ def encoding(
     def encoding(recipe: str, shard: str) -> None:
         of_shard = _SPLIT | {"recipe": recipe, "shard": shard}
         template = "{{ task.values.recipe }} {{ task.values.shard }}"
-        StageOperator(stage="spool", takes=[*takes, "tokenizer"], values=values | of_shard, map_index_template=template)
+        StageOperator(stage="spool", takes=takes, values=values | of_shard, map_index_template=template)
 
     done = EmptyOperator(task_id="spooled", trigger_rule=TriggerRule.ALL_DONE)
-    vocabularies = vocabulary.expand(recipe=_sharded(chosen, numbers))
-    snapshot >> vocabularies
+    vocabularies = vocabulary.expand(recipe=chosen)
+    [numbers, snapshot] >> vocabularies
     [*checks, vocabularies] >> encoding.expand(recipe=chosen, shard=numbers) >> done
     return done
-
-
-@task(task_id="sharded")
-def _sharded(chosen: Sequence[str], numbers: Sequence[int]) -> list[str]:
-    """The recipes whose corpora are made in shards: all or none."""
-    return list(chosen) if numbers else []

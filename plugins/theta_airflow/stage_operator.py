@@ -40,10 +40,10 @@ class StageOperator(BaseOperator):
     of another one those of all its instances; one that was skipped or failed is left out. `values` are parameters of
     the stage. With `any_of`, the task ends as that task's instances did unless one of them succeeded (of Airflow's
     trigger rules, those that want one success do not wait for the others, or mind a skipped one). With
-    `watch_failures`, the stage is told which tasks of the run failed. A stage with `gpu` runs where the setting
-    `train_on` says (see `theta_airflow.placing`). What it takes must have been made by the code that it runs itself
-    (AirflowException where not), but with `any_code`: for a stage that tells of the others, or that a person's answer
-    stands before.
+    `watch_failures`, the stage is told which tasks of the run failed, but for those that the run `does_without`: what
+    they work for beforehand does their work itself. A stage with `gpu` runs where the setting `train_on` says (see
+    `theta_airflow.placing`). What it takes must have been made by the code that it runs itself (AirflowException where
+    not), but with `any_code`: for a stage that tells of the others, or that a person's answer stands before.
     """
 
     template_fields: Sequence[str] = ("values",)
@@ -57,6 +57,7 @@ class StageOperator(BaseOperator):
         values: dict[str, str] | None = None,
         any_of: str | None = None,
         watch_failures: bool = False,
+        does_without: Collection[str] = (),
         gpu: bool = False,
         any_code: bool = False,
         **kwargs: Any,
@@ -67,6 +68,7 @@ class StageOperator(BaseOperator):
         self.values = values or {}
         self.any_of = any_of
         self.watch_failures = watch_failures
+        self.does_without = set(does_without)
         self.gpu = gpu
         self.any_code = any_code
         self._running: Running | None = None
@@ -133,7 +135,7 @@ class StageOperator(BaseOperator):
 
     def _failed_tasks(self, context: Context) -> list[str]:
         """Tasks that failed of themselves, not because of one before them; of a mapped one, as TASK[MAP INDEX]."""
-        states = _states(context)
+        states = {of: state for of, state in _states(context).items() if of[0] not in self.does_without}
         stopped = _in_states(states, FAILED | {TaskInstanceState.UPSTREAM_FAILED})
         return [
             task if index is None else f"{task}[{index}]"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from theta_airflow import stage_operator
+from theta_airflow.shards import BEFOREHAND
 
 from theta_ml.cli.stage import load_stage
 from theta_ml.code import code_version
@@ -85,6 +86,21 @@ def test_only_what_failed_of_itself_is_told_and_of_each_candidate(dag: Any) -> N
     states = {"snapshot": "success", "prepare_0": "success", "prepare_1": "success", "preflight_0": "failed"}
     states |= {"preflight_1": "success", "train_0": "upstream_failed", "train_1": "failed", "select": "failed"}
     assert dag.get_task("notify")._failed_tasks(context(dag, states)) == ["preflight[0]", "train[1]"]
+
+
+def test_what_works_beforehand_fails_no_run_and_excuses_nobody(dag: Any) -> None:
+    """Indexes of shards are those of no recipe."""
+    states = {"extract_0": "success", "extract_1": "failed", "tokenizer_0": "failed", "spool_0": "upstream_failed"}
+    states |= {"spool_1": "failed", "snapshot": "success", "prepare_0": "success", "prepare_1": "success"}
+    notify = dag.get_task("notify")
+    assert notify._failed_tasks(context(dag, states)) == []
+    assert notify._failed_tasks(context(dag, {"shards": "failed", "extract": "upstream_failed"})) == []
+    assert notify._failed_tasks(context(dag, states | {"snapshot": "failed"})) == ["snapshot"]
+    assert notify._failed_tasks(context(dag, states | {"prepare_1": "failed"})) == ["prepare[1]"]
+    after = {name for task in BEFOREHAND for name in dag.get_task(task).downstream_task_ids} - set(BEFOREHAND)
+    assert {name: dag.get_task(name).trigger_rule for name in after} == dict.fromkeys(
+        ("snapshot", "spooled"), "all_done"
+    )
 
 
 @pytest.mark.parametrize("accepted", [True, False])
