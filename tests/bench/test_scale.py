@@ -2,20 +2,26 @@
 
 import itertools
 import math
+import os
+import random
+import statistics
 
+import click
 import pytest
 
-from theta_ml.bench.scale import _reference, far_seconds, stage_rows
+from theta_ml.bench.scale import _reference, bench_scale, stage_rows
 from theta_ml.bench.scale_data import COPY, MONTHS, NEAR_COPY, conversations
 from theta_ml.bench.scale_fit import beyond_start, fit
-from theta_ml.bench.scale_stages import STAGES, Amount, Measured
+from theta_ml.bench.scale_stages import FULL, QUICK, STAGES, START, Amount, Measured
 
 SIZES = [1e5, 3e5, 1e6, 5e6]
 
 
-def amounts(seconds: list[float], peaks: list[float]) -> list[Amount]:
-    found = [Amount(1000, 100, 1e5), *(Amount(int(size), int(size / 10), 1e5) for size in SIZES)]
-    for amount, time, peak in zip(found, [2.0, *seconds], [1e8, *peaks], strict=True):
+def amounts(power: float, peaks: list[float]) -> list[Amount]:
+    """Of a stage that starts in 20 seconds and works for 100 on a million messages."""
+    found = [Amount(int(size), int(size / 10), 1e5) for size in (1e3, *SIZES)]
+    for amount, peak in zip(found, [1e8, *peaks], strict=True):
+        time = 20 + 100 * (amount.messages / 1e6) ** power
         amount.stages.update(dict.fromkeys(STAGES, Measured(time, int(peak))))
     return found
 
@@ -43,20 +49,62 @@ def test_the_exponent_s_error_is_that_of_a_straight_line() -> None:
 
 
 def test_the_start_of_a_stage_does_not_flatten_its_growth() -> None:
-    seconds = [20 + 1e-5 * size for size in SIZES]
-    assert fit(SIZES, seconds).exponent < 0.4
-    found = beyond_start(SIZES, seconds, 20)
-    assert found.exponent == pytest.approx(1)
-    assert far_seconds(found, 20, 1e9).middle == pytest.approx(10_020, rel=0.01)
+    sizes = [1e4, *SIZES]
+    seconds = [20 + 1e-5 * size for size in sizes]
+    assert fit(sizes, seconds).exponent < 0.4
+    found = beyond_start(sizes, seconds)
+    assert found.start == pytest.approx(20)
+    assert found.work.exponent == pytest.approx(1)
+    assert found.at(1e9).middle == pytest.approx(10_020, rel=0.01)
 
 
-@pytest.mark.parametrize(("power", "growth", "ok"), [(1.0, 1.0, True), (1.2, 1.0, False), (1.0, 1.4, False)])
+@pytest.mark.parametrize("sizes", [QUICK, FULL])
+def test_the_error_of_the_exponent_beyond_the_start_is_what_noise_makes_of_it(sizes: tuple[int, ...]) -> None:
+    """Times with 2 % noise, of a start as long as the work on 300,000 messages."""
+    noise, found = random.Random(1), []
+    for _ in range(100):
+        times = [(3 + 1e-5 * size) * noise.gauss(1, 0.02) for size in (START, *sizes)]
+        found.append(beyond_start([START, *sizes], times).work)
+    exponents = [each.exponent for each in found]
+    assert statistics.mean(exponents) == pytest.approx(1, abs=0.02)
+    spread, told = statistics.stdev(exponents), math.sqrt(statistics.mean(each.error**2 for each in found))
+    assert 0.7 < told / spread < 1.4
+
+
+def test_growth_is_found_where_there_is_no_start() -> None:
+    found = beyond_start([START, *QUICK], [1e-6 * size**1.5 for size in (START, *QUICK)])
+    assert found.work.exponent == pytest.approx(1.5, abs=0.01)
+    assert found.work.error < 0.01
+
+
+def test_a_stage_that_only_starts_has_no_growth_to_tell() -> None:
+    found = beyond_start([START, *QUICK], [9.0, 9.1, 8.9, 9.05, 9.0])
+    assert found.work.error > 1
+    assert found.at(1e9).high > 1e6
+
+
+@pytest.mark.parametrize(
+    ("power", "growth", "ok"), [(1.0, 1.0, True), (1.2, 1.0, False), (2.0, 1.0, False), (1.0, 1.4, False)]
+)
 def test_what_grows_too_fast_misses_its_target(power: float, growth: float, ok: bool) -> None:
     peaks = [1e9, 1e9, 1e9, growth * 1e9]
-    rows = stage_rows(amounts([1e-4 * size**power for size in SIZES], peaks))
+    rows = stage_rows(amounts(power, peaks))
     judged = [row for row in rows if row["target"]]
     assert len(judged) == 2 * len(STAGES)
     assert all(row["ok"] for row in judged) == ok
+
+
+@pytest.mark.parametrize("missing", ["redis-server", "cores"])
+def test_what_is_missing_is_said_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    def measured(*_: object) -> list[Amount]:
+        raise AssertionError("measured all the same")
+
+    monkeypatch.setattr("theta_ml.bench.scale.measure_stages", measured)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0} if missing == "cores" else {0, 1})
+    there = None if missing == "redis-server" else "/usr/bin/redis-server"
+    monkeypatch.setattr("theta_ml.bench.scale_overhead.shutil.which", lambda _: there)
+    with pytest.raises(click.ClickException, match=missing):
+        bench_scale()
 
 
 def test_memory_is_held_against_a_million_in_the_full_run_and_against_a_third_in_the_quick_one() -> None:

@@ -1,11 +1,14 @@
-"""What Celery adds to a run: a DAG of theta_retrain's shape whose tasks do nothing, with either executor in turn."""
+"""What Celery adds to a run: a DAG of theta_retrain's shape whose tasks do nothing, with either executor in turn.
+
+Both stacks are up all the while, so that what else the machine does falls on both alike.
+"""
 
 import shutil
 import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,10 +30,9 @@ _PATIENCE = 15.0
 
 def overhead_rows() -> list[dict[str, Any]]:
     """Raises ClickException where there is no redis-server."""
-    require_redis()
-    local = _seconds({})
-    with own_redis() as url:
-        celery = _seconds({"THETA_CELERY_BROKER": url})
+    with own_redis() as url, _stack({}) as one, _stack({"THETA_CELERY_BROKER": url}) as other:
+        # The first of each warms up what loads once.
+        local, celery = zip(*[(one(), other()) for _ in range(ROUNDS + 1)][1:], strict=True)
     value, peer = statistics.median(celery), statistics.median(local)
     title = "a run of empty tasks with Celery"
     return [
@@ -39,16 +41,17 @@ def overhead_rows() -> list[dict[str, Any]]:
             ok=value / peer <= TARGET_RATIO,
         ),
         *(
-            row(f"{title}, round {number}", mine, "s", peer=LOCAL, peer_value=other, ratio=mine / other)
-            for number, (mine, other) in enumerate(zip(celery, local, strict=True), 1)
+            row(f"{title}, round {number}", mine, "s", peer=LOCAL, peer_value=its, ratio=mine / its)
+            for number, (mine, its) in enumerate(zip(celery, local, strict=True), 1)
         ),
     ]  # fmt: skip
 
 
-def _seconds(extra: dict[str, str]) -> list[float]:
-    """Of each run; one before them warms up what loads once."""
+@contextmanager
+def _stack(extra: dict[str, str]) -> Iterator[Callable[[], float]]:
+    """One that is up; what it yields runs the DAG there once, and tells the seconds."""
     with own_stack(_peer_bundle() | extra) as (settings, _), Airflow(settings) as airflow:
-        return [_measure(airflow, settings, PEER, {}).overhead for _ in range(ROUNDS + 1)][1:]
+        yield lambda: _measure(airflow, settings, PEER, {}).overhead
 
 
 def require_redis() -> str:

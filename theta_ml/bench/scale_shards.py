@@ -110,9 +110,7 @@ class Made:
 
 def shard_rows(full: bool = False) -> list[dict[str, Any]]:
     """Raises ClickException where there are not two cores."""
-    cores = sorted(os.sched_getaffinity(0))[-WORKERS:]
-    if len(cores) < WORKERS:
-        raise click.ClickException(f"the shards' workers need {WORKERS} cores, one each; there is one")
+    cores = worker_cores()
     with own_folder() as folder, server(folder) as url:
         database, path = _database(url, "theta"), folder / "all.jsonl"
         _, messages = write(path, conversations(), MESSAGES)
@@ -123,6 +121,14 @@ def shard_rows(full: bool = False) -> list[dict[str, Any]]:
     # Content keys and checksums: of the same conversations, the same bytes.
     assert len({each.made for made in rounds for each in made}) == 1, "the shards made something else"
     return _rows(messages, *(statistics.median(each.seconds for each in way) for way in zip(*rounds, strict=True)))
+
+
+def worker_cores() -> list[int]:
+    """One for each worker. Raises ClickException where there are not as many."""
+    cores = sorted(os.sched_getaffinity(0))[-WORKERS:]
+    if len(cores) < WORKERS:
+        raise click.ClickException(f"the shards' workers need {WORKERS} cores, one each; there is one")
+    return cores
 
 
 def _tokenizer(folder: Path) -> Path:
