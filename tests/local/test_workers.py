@@ -64,6 +64,14 @@ def test_every_option_is_one_that_somebody_reads() -> None:
             ), option
 
 
+def test_what_redis_lost_is_sent_again_in_minutes_and_an_unheard_queue_fails_within_hours() -> None:
+    """Tokens end when a task is sent again: it must be so before the ten seconds are over in which one still counts."""
+    scheduler = {name: int(str(value)) for name, value in celery_sections(BROKER, "x")["scheduler"].items()}
+    assert 120 <= scheduler["task_queued_timeout"] <= 600
+    assert scheduler["task_queued_timeout_check_interval"] < 10
+    assert 3 <= scheduler["task_queued_timeout"] * scheduler["num_stuck_in_queued_retries"] / 3600 <= 12
+
+
 def test_celery_s_own_options_are_known_to_celery() -> None:
     from celery.app.defaults import NAMESPACES, flatten
 
@@ -176,6 +184,29 @@ def test_a_worker_that_takes_nothing_is_restarted_and_the_scheduler_is_not(
         for each in processes.values():
             each.kill()
             each.wait()
+
+
+def test_a_worker_has_its_patience_anew_when_its_broker_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was unwell before the broker was seen to be away."""
+    restarted = list[str]()
+    monkeypatch.setattr(Watchdog, "_restart", lambda self, state, fault: restarted.append(state.name))
+    monkeypatch.setattr(Answers, "check", lambda self, service, started: "it does not answer through the broker")
+    looking, worker = watchdog(tmp_path), ProgramState("worker-gpu", "RUNNING", 7, 0)
+
+    def look(now: float, away: str | None) -> None:
+        monkeypatch.setattr("theta_ml.local.watchdog.time.time", lambda: now)
+        object.__setattr__(looking.probes, "away", away)
+        looking._look_at(worker)
+
+    look(1000, None)
+    look(1005, "the broker does not answer")
+    look(2000, "the broker does not answer")
+    look(2005, None)
+    assert not restarted
+    look(2005 + UNWELL_WORKER, None)
+    assert restarted == ["worker-gpu"]
 
 
 def test_nobody_is_restarted_for_a_broker_that_is_away(tmp_path: Path) -> None:

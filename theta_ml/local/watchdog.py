@@ -99,8 +99,9 @@ class Watchdog:
             return f"its process is {state.state}"  # stopped by hand: it is not started again
         fault = self.probes.check(state.name, state.started)
         # Nobody's heart beats without the database; the database itself is looked at.
-        blameless = fault and (self._blameless(state.name) or self._without_broker(state.name))
-        if not blameless and self.patience.exhausted(state, fault, time.time()):
+        if fault and (self._blameless(state.name) or self._without_broker(state.name)):
+            self.patience.since.pop(state.name, None)  # it has its whole time once that is back
+        elif self.patience.exhausted(state, fault, time.time()):
             self._restart(state, fault or "")
         return fault
 

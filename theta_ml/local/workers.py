@@ -27,6 +27,15 @@ CONCURRENCY = {"worker-default": 4, "worker-gpu": 1}
 VISIBILITY_SECONDS = 30 * 24 * 3600
 """A message that nobody acknowledged for so long is delivered again: no training may take longer."""
 
+QUEUED_SECONDS = 300
+"""A task that has been queued for so long is sent again, for Redis may have lost it. Its message so far is revoked, and
+the token in it, with which a worker would start the task, ends then too (`BaseWorkloadSchema.generate_token`): nothing
+runs twice, however long the queue."""
+
+SENT_AGAIN = 72
+"""Times, six hours in all: then nobody listens to that queue, or Redis was away all the while. Airflow fails the task,
+and says so among its events: "Task was requeued more than 72 times and will be failed"."""
+
 PATIENCE = 5.0
 """Seconds that the broker or a worker has to answer."""
 
@@ -60,11 +69,11 @@ def celery_sections(broker: str, database: str) -> dict[str, dict[str, object]]:
             "socket_connect_timeout": int(PATIENCE),
             "socket_keepalive": True,
         },
-        # A Redis that was killed forgot its messages: tasks that it held are sent again after a minute, not after ten.
         "scheduler": {
-            "task_queued_timeout": 60,
-            "task_queued_timeout_check_interval": 15,
-            "num_stuck_in_queued_retries": 1_000_000,
+            "task_queued_timeout": QUEUED_SECONDS,
+            # Within the ten seconds for which a token is honoured beyond its end.
+            "task_queued_timeout_check_interval": 5,
+            "num_stuck_in_queued_retries": SENT_AGAIN,
         },
     }
 
