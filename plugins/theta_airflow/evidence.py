@@ -127,7 +127,7 @@ def _reports(settings: Settings, mlflow_run: str) -> Iterator[tuple[str, str]]:
         return
     mlflow: Any = client(settings)
     for title, path in REPORTS.items():
-        with mlflow_answers():
+        with mlflow_answers(settings):
             there = {file.path for file in mlflow.list_artifacts(mlflow_run, path.partition("/")[0])}
         if path in there:
             yield title, f"{page}/artifacts/{path}"

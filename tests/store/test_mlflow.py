@@ -3,6 +3,7 @@
 import uuid
 from pathlib import Path
 
+import boto3
 import pytest
 
 from tests.s3_server import keys, s3_client
@@ -60,6 +61,20 @@ def test_an_experiment_that_lies_elsewhere_is_not_used_in_silence(settings: Sett
 def test_a_bucket_of_mlflows_that_is_gone_is_named(settings: Settings, bucket: str, model: Path) -> None:
     run = retraining_run(settings, "run", "2026-01")
     s3_client().delete_bucket(Bucket=bucket.removeprefix("s3://"))
-    with pytest.raises(SettingsError, match=r"NoSuchBucket.*THETA_MLFLOW_ARTIFACTS_URL"), mlflow_answers():
+    with pytest.raises(SettingsError, match=r"NoSuchBucket.*THETA_MLFLOW_ARTIFACTS_URL"), mlflow_answers(settings):
         client(settings).log_artifacts(run, str(model), "model-k")
     s3_client().create_bucket(Bucket=bucket.removeprefix("s3://"))
+
+
+def test_a_bucket_of_mlflows_that_may_not_be_written_is_named(s3_with_permissions: str) -> None:
+    settings = Settings(mlflow_artifacts_url=f"{s3_with_permissions}/mlflow")
+    wanted = r"not allowed to use s3://kept/mlflow \(AccessDenied\).*s3:PutObject.*THETA_MLFLOW_ARTIFACTS_URL"
+    with pytest.raises(SettingsError, match=wanted), mlflow_answers(settings):
+        boto3.Session().client("s3").put_object(Bucket="kept", Key="mlflow/x", Body=b"")  # as the one who may read
+
+
+@pytest.mark.parametrize("url", [None, "s3://kept/mlflow"])
+def test_a_folder_of_this_machine_is_not_called_mlflows_bucket(url: str | None) -> None:
+    refused = PermissionError(13, "Permission denied", "/somewhere/report.html")
+    with pytest.raises(PermissionError, match="/somewhere/report"), mlflow_answers(Settings(mlflow_artifacts_url=url)):
+        raise refused

@@ -61,7 +61,7 @@ def _as_it_was(settings: Settings, version: int, key: str) -> Champion:
 
 def model_version(settings: Settings, version: int) -> "ModelVersion":
     """Raises StageFailed where MLflow does not have it."""
-    found = if_there(lambda: client(settings).get_model_version(settings.registered_model, str(version)))
+    found = if_there(settings, lambda: client(settings).get_model_version(settings.registered_model, str(version)))
     if found is None:
         raise StageFailed(
             f"MLflow has no version {version} of {settings.registered_model}: `theta registry check` says what else "
@@ -72,14 +72,14 @@ def model_version(settings: Settings, version: int) -> "ModelVersion":
 
 def registered_model(settings: Settings) -> "RegisteredModel | None":
     """With its aliases: `search_model_versions` returns none. Raises StageRetry where MLflow is away."""
-    return if_there(lambda: client(settings).get_registered_model(settings.registered_model))
+    return if_there(settings, lambda: client(settings).get_registered_model(settings.registered_model))
 
 
 def versions(settings: Settings) -> "list[ModelVersion]":
     """All that MLflow has of the registered model, oldest first."""
     mlflow, token = client(settings), None
     found: list[ModelVersion] = []
-    with mlflow_answers():
+    with mlflow_answers(settings):
         while True:
             page = mlflow.search_model_versions(f"name = '{settings.registered_model}'", page_token=token)
             found += page

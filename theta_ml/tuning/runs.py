@@ -30,7 +30,7 @@ def mirror(settings: Settings, study: "optuna.Study", params: dict[str, Any], en
     Raises StageRetry where MLflow is away, StageFailed where the experiment was deleted.
     """
     mlflow = tracking.client(settings)
-    with tracking.mlflow_answers():
+    with tracking.mlflow_answers(settings):
         experiment = _experiment(settings, f"{settings.experiment}-tuning")
         runs = _runs(mlflow, experiment, study.study_name)
         parent = runs.get("") or mlflow.create_run(
@@ -42,7 +42,7 @@ def mirror(settings: Settings, study: "optuna.Study", params: dict[str, Any], en
         if trial.state.is_finished() and (run is None or run.info.status == "RUNNING"):
             _log_trial(settings, mlflow, experiment, parent, study, trial, run)
     tracking.log_metrics(settings, parent.info.run_id, _best_so_far(study))
-    with tracking.mlflow_answers():
+    with tracking.mlflow_answers(settings):
         if ended and parent.info.status != "FINISHED":
             mlflow.set_terminated(parent.info.run_id, "FINISHED")
         elif not ended and parent.info.status == "FINISHED":
@@ -79,7 +79,7 @@ def _log_trial(
     run: "Run | None",
 ) -> None:
     history = json.loads(trial.user_attrs.get(HISTORY, "[]"))
-    with tracking.mlflow_answers():
+    with tracking.mlflow_answers(settings):
         if run is None:
             tags = {tracking.PARENT_TAG: parent.info.run_id, STUDY_TAG: study.study_name, TRIAL_TAG: str(trial.number)}
             run = mlflow.create_run(experiment, _millis(trial.datetime_start), tags, f"trial {trial.number}")
@@ -90,7 +90,7 @@ def _log_trial(
     losses = [line[LOSS] for line in history if LOSS in line]
     summary = [{"step": history[-1]["step"], BEST: min(losses)}] if losses else []
     tracking.log_metrics(settings, number, [*history, *summary])
-    with tracking.mlflow_answers():
+    with tracking.mlflow_answers(settings):
         mlflow.set_terminated(number, _STATUS[trial.state.name], _millis(trial.datetime_complete))
 
 
