@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +16,7 @@ from theta_ml.registry.champion import at_version, model_version, versions
 from theta_ml.registry.check import check
 from theta_ml.registry.retention import plan, prune
 from theta_ml.stage import StageFailed
-from theta_ml.store import ArtifactMissing
+from theta_ml.store import MARKER, STALE_SECONDS, ArtifactMissing
 from theta_ml.tracking import client
 
 
@@ -177,6 +178,16 @@ def test_the_stage_keeps_what_the_setting_says(measuring: Pipeline) -> None:
         if number == 1:
             measuring.promote("2026-01", "run-1", uris, decided)
     few = Pipeline(measuring.settings.model_copy(update={"keep_versions": 1}))
+    shards = {stage: few.make(stage, {}) for stage in ("extract", "spool", "tokenizer")}
+    for uri in (few.make("extract", {"old": True}), few.make("spool", {"old": True})):
+        _age(Path(uri.removeprefix("file://")) / MARKER)
     assert few.stage("retain", "2026-04", "daily", []).document["value"]["removed"] == [2]
     assert httpx.get(f"{measuring.settings.require_mlflow()}/health").is_success
     assert _numbers(measuring) == [1, 3]
+    assert {stage: few.store.places(stage) for stage in shards} == {stage: [uri] for stage, uri in shards.items()}
+
+
+def _age(marker: Path) -> None:
+    """As if it had been written longer ago than any stage takes."""
+    told = json.loads(marker.read_text())
+    marker.write_text(json.dumps(told | {"finished": told["finished"] - STALE_SECONDS - 1}))
