@@ -2,6 +2,10 @@
 
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -123,3 +127,50 @@ def test_a_stage_says_so_and_ends_as_a_setting_that_is_wrong(s3_environment: str
     assert ended.returncode == EXIT_CONFIG, ended.stderr
     assert ended.stderr.startswith("theta stage validate: there is no such bucket as s3://nowhere/a names")
     assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(412, b"<Error><Code>PreconditionFailed</Code><Message>At least one</Message></Error>"), (412, b"")],
+)
+def test_a_server_that_does_not_say_which_condition_failed(s3_environment: str, status: int, body: bytes) -> None:
+    with _answering(status, body) as asked:
+        assert not root_module.Root("s3://any/a").create("any/a/_COMPLETE", b"{}")
+    assert asked == ["*"]
+
+
+def test_a_condition_that_is_being_decided_for_another_is_tried_again(s3_environment: str) -> None:
+    body = b"<Error><Code>ConditionalRequestConflict</Code><Message>Under way</Message></Error>"
+    with _answering(409, body) as asked, pytest.raises(StageRetry, match="ConditionalRequestConflict"):
+        root_module.Root("s3://any/a").create("any/a/_COMPLETE", b"{}")
+    assert asked == ["*"]
+
+
+@contextmanager
+def _answering(status: int, body: bytes) -> Iterator[list[str | None]]:
+    """A server that says the same to every PUT; the conditions that it was sent."""
+    from s3fs import S3FileSystem
+
+    asked: list[str | None] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append(self.headers["If-None-Match"])
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server, pytest.MonkeyPatch.context() as patch:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        S3FileSystem.clear_instance_cache()
+        yield asked
+        server.shutdown()
+    S3FileSystem.clear_instance_cache()

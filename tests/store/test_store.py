@@ -2,11 +2,14 @@ import json
 import os
 import threading
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from theta_ml.store import DOCUMENT, ERASED, MARKER, STALE_SECONDS, ArtifactMissing, ErasedMeanwhile, Store
+from theta_ml.store import spool as spool_module
+from theta_ml.store.disk import held
 
 KEY = "0" * 32
 
@@ -150,3 +153,16 @@ def test_only_what_dead_writers_left_is_abandoned(tmp_path: Path) -> None:
     with store.writing("prepare", KEY) as path:
         (path / DOCUMENT).write_text("{}")
         assert store.abandoned() == [dead]
+
+
+def test_a_folder_that_has_just_been_made_is_nobodys_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, seen = Store(str(tmp_path), tmp_path / "cache"), list[list[Path]]()
+
+    def watched(path: Path) -> AbstractContextManager[None]:
+        seen.append(store.abandoned())  # another process looks before it is locked
+        return held(path)
+
+    monkeypatch.setattr(spool_module, "held", watched)
+    write(store)
+    assert seen == [[]]
+    assert [path.name for path in (tmp_path / ".partial").iterdir()] == []

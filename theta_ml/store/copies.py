@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from theta_ml.store.artifact import MARKER, ArtifactDamaged
-from theta_ml.store.disk import files_in, held, hold_shared, is_held, write_whole
+from theta_ml.store.disk import files_in, held, held_if_free, hold_shared, is_held, write_whole
 from theta_ml.store.marker import Marker
 from theta_ml.store.root import Root
 from theta_ml.store.transfer import fetch
@@ -83,14 +83,29 @@ class Copies:
 
     def _make_room(self, wanted: int, but: Path) -> None:
         """Copies that nobody uses go, oldest use first, while the disk has less than is wanted and a tenth free."""
-        for note in sorted(self.folder.glob(f"*/*{_NOTE}"), key=lambda note: note.stat().st_mtime):
+        for note in sorted(self.folder.glob(f"*/*{_NOTE}"), key=_last_use):
             disk = shutil.disk_usage(self.folder)
             path = note.with_name(note.name.removesuffix(_NOTE))
             if disk.free > wanted + _FREE * disk.total:
                 return
-            if path != but and not is_held(beside(path, _USED)):
-                note.unlink(missing_ok=True)
-                shutil.rmtree(path, ignore_errors=True)
+            if path != but:
+                _evict(path)
+
+
+def _evict(path: Path) -> None:
+    """Unless somebody uses it: who is about to says so (`_use`) before waiting for the lock, and fetches it anew."""
+    with held_if_free(beside(path, _LOCK)) as free:
+        if free and not is_held(beside(path, _USED)):
+            beside(path, _NOTE).unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _last_use(note: Path) -> float:
+    """Seconds since 1970; 0 where it has just gone."""
+    try:
+        return note.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _use(path: Path) -> None:

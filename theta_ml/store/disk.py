@@ -66,19 +66,32 @@ def held(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def is_held(path: Path) -> bool:
-    """Also where it has just gone: there is nothing to take over."""
+@contextmanager
+def held_if_free(path: Path) -> Iterator[bool]:
+    """False where somebody else holds it, or it has just gone; nobody is waited for."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
-        return True
+        yield False
+        return
+    try:
+        yield _taken(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_held(path: Path) -> bool:
+    """Also where it has just gone: there is nothing to take over."""
+    with held_if_free(path) as free:
+        return not free
+
+
+def _taken(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+        return False
+    return True
 
 
 def hold_shared(path: Path) -> int:

@@ -19,7 +19,8 @@ _NO_ENTRY = {
 _NOT_ALLOWED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "MethodNotAllowed", "Forbidden", "403", "405"}
 _PASSING = {
     "InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout", "OperationAborted", "BadGateway",
-    "GatewayTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded", "500", "502", "503", "504",
+    "GatewayTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded", "ConditionalRequestConflict", "409",
+    "500", "502", "503", "504",
 }  # fmt: skip
 _PASSING_ERRNO = {errno.EREMOTEIO, errno.EBUSY, errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT, errno.ESTALE}
 

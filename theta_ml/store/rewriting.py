@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -52,7 +52,7 @@ class Rewriting:
             self.root.receive(f"{self.at}/{name}", path)
         return path
 
-    def open(self, name: str) -> IO[bytes]:
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
         """The file where it lies: of what is in a bucket only those parts travel that are read."""
         return self.root.open(f"{self.at}/{name}")
 

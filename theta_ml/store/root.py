@@ -1,5 +1,7 @@
 """Where the artifacts lie: a folder, or a part of a bucket. Every request to it is made here."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +26,8 @@ _S3_OPTIONS: dict[str, Any] = {
 }
 _BY_PARTS = {"chunksize": 16 << 20, "max_concurrency": 4}
 """Else a large file is in memory ten times 50 MiB at once."""
+_THERE = ("PreconditionFailed", "412")
+"""Answers of servers that do not say which condition failed; s3fs knows Amazon's, which does."""
 
 
 class Root:
@@ -61,19 +65,16 @@ class Root:
                 self.fs.pipe_file(name, data)
 
     def create(self, name: str, data: bytes) -> bool:
-        """False where there is such a file already: of several that create it at once, one is told True.
+        """In a bucket. False where there is such a file already: of several that create it at once, one is told True.
 
         A server that does not know the condition (If-None-Match) is asked whether it is there, and then told.
         """
-        if self.local:
-            self.write(name, data)
-            return True
         with explained(self.url, "write to"):
             try:
                 self.fs.pipe_file(name, data, mode="create")
-            except FileExistsError:
-                return False
             except (NotImplementedError, OSError) as error:
+                if isinstance(error, FileExistsError) or code_of(error) in _THERE:
+                    return False
                 if not _is_unknown_condition(error):
                     raise
                 if self.read(name) is not None:
@@ -115,10 +116,11 @@ class Root:
         with explained(self.url, "read from"):
             self.fs.get_file(name, str(path), **(_BY_PARTS if self.is_s3 else {}))
 
-    def open(self, name: str) -> IO[bytes]:
-        with explained(self.url, "read from"):
-            file: IO[bytes] = self.fs.open(name, "rb")
-            return file
+    @contextmanager
+    def open(self, name: str) -> Iterator[IO[bytes]]:
+        """To be read in the block: each read is a request."""
+        with explained(self.url, "read from"), self.fs.open(name, "rb") as file:
+            yield file
 
     def remove(self, place: str) -> None:
         """A file, or a folder with all that is in it; nothing where there is none.

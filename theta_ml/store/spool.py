@@ -40,8 +40,10 @@ class Spool:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
         path = self.folder / f"{stage}-{key}-{uuid.uuid4().hex[:8]}"
-        path.mkdir()
-        with held(path):
+        new = self.folder / f".{path.name}"  # or it counts as left by a killed writer until it is locked
+        new.mkdir()
+        with held(new):
+            new.rename(path)
             yield path
 
     def note(self, made: Made) -> None:

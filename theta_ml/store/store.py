@@ -102,7 +102,11 @@ class Store:
             except BaseException:
                 self._spool.clear(path)
                 raise
-            self._publish(stage, key, Made(path, started, time.time(), self._epoch))
+            try:
+                self._publish(stage, key, Made(path, started, time.time(), self._epoch))
+            except ErasedMeanwhile:
+                self._epoch = None  # who makes it again reads everything again
+                raise
 
     def made(self, artifact: Artifact) -> tuple[float, float]:
         """When the work on it began and ended, in seconds since 1970; in the marker, for no content depends on it."""
@@ -195,12 +199,8 @@ class Store:
             else:
                 self._spool.note(made)
                 self._send(place, made, marker, holding)
-        except ErasedMeanwhile:
-            self._spool.clear(made.path)
-            self._epoch = None
-            raise
-        except BaseException:
-            if self.local:
+        except BaseException as error:
+            if self.local or isinstance(error, ErasedMeanwhile):
                 self._spool.clear(made.path)
             raise
         self._spool.clear(made.path)
@@ -221,18 +221,27 @@ class Store:
         if self._whole(place):
             return
         marker = Marker(marker.started, marker.finished, marker.files, marker.content())
-        at = f"{place}/{marker.folder}"
-        send(self.root, made.path, at, marker.files or {})
+        send(self.root, made.path, marker.under(place), marker.files or {})
         if holding and self._is_late(made):
-            self.root.remove(at)
-            if not self.root.sizes(place):
-                self.root.remove(place)  # a folder with nothing in it, where there is such a thing
+            self._withdraw(place, marker)
             raise _late(place)
         self._mark(place, marker)
         if holding and self._is_late(made):  # an eraser that came between found files without a marker
+            self._withdraw(place, marker)
+            raise _late(place)
+
+    def _withdraw(self, place: str, marker: Marker) -> None:
+        """What a late writer sent goes, unless another's marker tells of the very same files: then they are also of one
+        who was in time. Where it tells of others in this folder, they were scrubbed and ours may lie over them.
+        """
+        told = self._marker(place)
+        if told is None or told.folder != marker.folder:
+            self.root.remove(marker.under(place))
+            if not self.root.sizes(place):
+                self.root.remove(place)  # a folder with nothing in it, where there is such a thing
+        elif told == marker or told.files != marker.files:
             self.root.remove(f"{place}/{MARKER}")
             self.root.remove(place)
-            raise _late(place)
 
     def _mark(self, place: str, marker: Marker) -> None:
         """Of writers that finish at once, the first stays; the files of the others go."""
