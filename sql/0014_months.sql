@@ -2,8 +2,47 @@
 -- half-open) a partition: a query touches the months that it names and no other, and a month leaves as a whole. There is
 -- no default partition: a row of a month that nobody made is refused rather than swallowed.
 --
--- The rows of a database from before are moved here, month by month, in this one transaction: until it is over the disk
--- holds them twice; docs/months.md says how long it takes.
+-- The rows of a database from before are moved here, in this one transaction: until it is over the disk holds them twice;
+-- docs/months.md says how long it takes, and what of a team's own the tables lose.
+
+-- Said before hours of copying, not after: what a team has built upon the tables cannot move with them.
+DO $$
+DECLARE
+    ours CONSTANT oid[] := ARRAY['conversations'::regclass, 'messages'::regclass];
+    built text;
+BEGIN
+    SELECT string_agg(DISTINCT pg_describe_object(classid, objid, 0), '; ')
+    INTO built
+    FROM pg_depend
+    WHERE (deptype = 'n' OR classid IN ('pg_trigger'::regclass, 'pg_policy'::regclass, 'pg_publication_rel'::regclass))
+      AND (
+          (refclassid = 'pg_class'::regclass AND refobjid = ANY(ours))
+          OR (refclassid = 'pg_type'::regclass AND refobjid IN (SELECT reltype FROM pg_class WHERE oid = ANY(ours)))
+      )
+      AND (classid, objid) NOT IN (
+          SELECT 'pg_constraint'::regclass, oid
+          FROM pg_constraint
+          WHERE conrelid IN ('messages'::regclass, 'model_feedback'::regclass, 'quarantine'::regclass)
+      );
+    IF built IS NOT NULL THEN
+        RAISE EXCEPTION 'conversations and messages are made anew, and these are built upon them: %', built
+            USING HINT = 'Keep their definitions, drop them, migrate, and make them again.';
+    END IF;
+    SELECT string_agg(format('%s.%s', attrelid::regclass, attname), ', ')
+    INTO built
+    FROM pg_attribute
+    WHERE attrelid = ANY(ours)
+      AND attnum > 0
+      AND NOT attisdropped
+      AND attname NOT IN (
+          'conversation_id', 'source', 'language', 'topics', 'user_id', 'rating', 'model_version', 'occurred_at',
+          'landed_at', 'batch_id', 'position', 'role', 'content', 'author', 'created_at'
+      );
+    IF built IS NOT NULL THEN
+        RAISE EXCEPTION 'these columns are none of ours and would be lost: %', built
+            USING HINT = 'Move them to a table of your own, by conversation_id, drop them, and migrate.';
+    END IF;
+END $$;
 
 -- Months there are or were. Whoever lands rows makes their months first (`make_month`).
 CREATE TABLE landing_months (
@@ -32,14 +71,11 @@ CREATE TABLE conversations (
     model_version   text,        -- who answered, where it was a version of ours
     occurred_at     timestamptz NOT NULL,
     landed_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
-    batch_id        bigint,      -- of import_batches
-    PRIMARY KEY (conversation_id, occurred_at)
+    batch_id        bigint       -- of import_batches
 ) PARTITION BY RANGE (occurred_at);
-CREATE INDEX ON conversations (occurred_at);
-CREATE INDEX ON conversations (landed_at);
 
 -- A conversation's messages lie in its month. Each month's table has, of its own, the primary key (conversation_id,
--- position) and the reference to the conversations of the same month: made by `bind_month`, kept when it is detached.
+-- position) and the reference to the conversations of the same month: made by `key_month`, kept when it is detached.
 CREATE TABLE messages (
     conversation_id text        NOT NULL,
     occurred_at     timestamptz NOT NULL, -- of the conversation
@@ -50,7 +86,6 @@ CREATE TABLE messages (
     rating          real,
     created_at      timestamptz
 ) PARTITION BY RANGE (occurred_at);
-CREATE INDEX ON messages (created_at);
 
 -- Every id that has landed, in whatever month, attached or detached: an id is taken once. A plain table, for a lookup in
 -- one index is cheaper than one in a sixteenth of it behind a choice of partition.
@@ -94,12 +129,11 @@ BEGIN
     END LOOP;
 END $$;
 
--- Attaches what `lay_month` made, with its keys.
-CREATE FUNCTION bind_month(named text) RETURNS void LANGUAGE plpgsql AS $$
+-- Keys of the month's messages.
+CREATE FUNCTION key_month(named text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     suffix text := replace(named, '-', '_');
 BEGIN
-    PERFORM attach_month(named);
     EXECUTE format('ALTER TABLE %I ADD PRIMARY KEY (conversation_id, position)', 'messages_' || suffix);
     EXECUTE format(
         'ALTER TABLE %I ADD FOREIGN KEY (conversation_id, occurred_at) REFERENCES %I ON DELETE CASCADE',
@@ -115,42 +149,63 @@ BEGIN
     INSERT INTO landing_months (month) VALUES (named) ON CONFLICT DO NOTHING;
     IF FOUND THEN
         PERFORM lay_month(named);
-        PERFORM bind_month(named);
+        PERFORM attach_month(named);
+        PERFORM key_month(named);
     END IF;
 END $$;
 
 DO $$
 DECLARE
     named text;
-    suffix text;
 BEGIN
     FOR named IN
         SELECT DISTINCT to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM') FROM before_months.conversations ORDER BY 1
     LOOP
-        suffix := replace(named, '-', '_');
         INSERT INTO landing_months (month) VALUES (named);
         PERFORM lay_month(named);
-        EXECUTE format(
-            'INSERT INTO %I SELECT conversation_id, source, language, topics, user_id, rating, model_version, occurred_at,'
-            ' landed_at, batch_id FROM before_months.conversations WHERE occurred_at >= %L AND occurred_at < %L',
-            'conversations_' || suffix,
-            month_start(named),
-            month_end(named)
-        );
-        EXECUTE format('ANALYZE %I', 'conversations_' || suffix); -- a month is little of all, or most: the join should know
-        EXECUTE format(
-            'INSERT INTO %I SELECT conversation_id, occurred_at, position, role, content, author, messages.rating, created_at'
-            ' FROM %I JOIN before_months.messages USING (conversation_id)',
-            'messages_' || suffix,
-            'conversations_' || suffix
-        );
-        PERFORM bind_month(named);
+        PERFORM attach_month(named);
     END LOOP;
-    INSERT INTO landed_ids SELECT conversation_id FROM before_months.conversations;
+END $$;
+
+INSERT INTO conversations (
+    conversation_id, source, language, topics, user_id, rating, model_version, occurred_at, landed_at, batch_id
+)
+SELECT conversation_id, source, language, topics, user_id, rating, model_version, occurred_at, landed_at, batch_id
+FROM before_months.conversations;
+
+INSERT INTO messages (conversation_id, occurred_at, position, role, content, author, rating, created_at)
+SELECT conversation_id, occurred_at, position, role, content, author, messages.rating, created_at
+FROM before_months.messages
+JOIN before_months.conversations USING (conversation_id);
+
+INSERT INTO landed_ids SELECT conversation_id FROM before_months.conversations;
+
+-- Keys and indexes when the rows are there: built at once rather than row by row.
+ALTER TABLE conversations ADD PRIMARY KEY (conversation_id, occurred_at);
+CREATE INDEX ON conversations (occurred_at);
+CREATE INDEX ON conversations (landed_at);
+CREATE INDEX ON messages (created_at);
+SELECT key_month(month) FROM landing_months;
+
+DO $$
+DECLARE
+    held record;
+BEGIN
     IF (SELECT count(*) FROM conversations) <> (SELECT count(*) FROM before_months.conversations)
         OR (SELECT count(*) FROM messages) <> (SELECT count(*) FROM before_months.messages) THEN
         RAISE EXCEPTION 'not every row found its month';
     END IF;
+    FOR held IN
+        SELECT
+            relname,
+            privilege_type,
+            CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS grantee,
+            CASE WHEN is_grantable THEN 'WITH GRANT OPTION' ELSE '' END AS option
+        FROM pg_class, aclexplode(relacl)
+        WHERE relnamespace = 'before_months'::regnamespace AND relkind = 'r' AND grantee <> relowner
+    LOOP
+        EXECUTE format('GRANT %s ON %I TO %s %s', held.privilege_type, held.relname, held.grantee, held.option);
+    END LOOP;
 END $$;
 
 ALTER TABLE landed_ids ADD PRIMARY KEY (conversation_id);
@@ -181,6 +236,14 @@ BEGIN
 END $$;
 CREATE TRIGGER give_ids_back AFTER DELETE ON conversations
     REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION give_ids_back();
+
+-- Of the rejected lines those that were sound, but of a conversation that was erased or a month that is detached: no fault
+-- of the feed, by which a month is not judged.
+ALTER TABLE import_batches ADD COLUMN turned_away bigint NOT NULL DEFAULT 0;
+
+UPDATE import_batches SET turned_away = lines
+FROM (SELECT batch_id, count(*) AS lines FROM rejected_rows WHERE reason = 'erased' GROUP BY batch_id) AS away
+WHERE away.batch_id = import_batches.batch_id;
 
 -- The newest stamp of a batch's rows: the next stamp is later, and no month is asked for it.
 ALTER TABLE import_batches ADD COLUMN landed_at timestamptz;

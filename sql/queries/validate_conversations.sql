@@ -16,7 +16,8 @@ known AS (
       AND language IS NOT NULL
 ),
 imported AS (
-    SELECT sum(rejected) / greatest(sum(conversations + duplicates + rejected), 1) AS rejected
+    -- a line turned away, for it was erased or its month is detached, is no fault of the feed
+    SELECT sum(rejected - turned_away) / greatest(sum(conversations + duplicates + rejected - turned_away), 1) AS rejected
     FROM import_batches
     WHERE batch_id IN (
         SELECT batch_id

@@ -16,13 +16,15 @@ from pydantic import SecretStr
 
 from tests.landing.feed import count, land, record, write
 from theta_ml.events import Events
-from theta_ml.landing import chunk, detaching, snapshot
+from theta_ml.landing import chunk, detaching, locks, snapshot
+from theta_ml.landing import months as months_module
 from theta_ml.landing.database import connect_url, sql_folder
 from theta_ml.landing.detaching import attach, detach, drop
 from theta_ml.landing.importing import FileImport
-from theta_ml.landing.migrations import migrate
+from theta_ml.landing.migrations import MigrationError, migrate
 from theta_ml.landing.month_commands import landing as landing_command
 from theta_ml.landing.months import landed_months, states
+from theta_ml.landing.quarantine import faults_of
 from theta_ml.landing.retention import carry_out, why_to_stay
 from theta_ml.lineage.audit import Subject
 from theta_ml.lineage.erase import erase
@@ -122,18 +124,24 @@ def test_importers_that_race_make_each_month_once_and_take_each_id_once(
         assert list(states(connection)) == months
 
 
-def test_what_had_landed_before_there_were_months_is_moved(empty_database_url: str, tmp_path: Path) -> None:
+@pytest.fixture
+def old_url(empty_database_url: str, tmp_path: Path) -> str:
+    """A database from before there were months."""
     old = tmp_path / "sql"
     old.mkdir()
     for path in sorted(sql_folder().glob("*.sql"))[:13]:
         shutil.copy(path, old)
     migrate(empty_database_url, old)
+    return empty_database_url
+
+
+def test_what_had_landed_before_there_were_months_is_moved(old_url: str, tmp_path: Path) -> None:
     select = (
         "SELECT conversation_id, c.source, c.language, c.topics, c.user_id, c.rating, c.model_version, c.occurred_at,"
         " c.landed_at, c.batch_id, m.position, m.role, m.content, m.author, m.rating, m.created_at"
         " FROM conversations AS c JOIN messages AS m USING (conversation_id) ORDER BY conversation_id, position"
     )
-    with psycopg.connect(empty_database_url, options="-c timezone=Asia/Tokyo") as connection:
+    with psycopg.connect(old_url, options="-c timezone=Asia/Tokyo") as connection:
         connection.execute("INSERT INTO import_batches (file) VALUES ('a'), ('b')")
         connection.execute(
             "INSERT INTO conversations (conversation_id, source, topics, user_id, occurred_at, landed_at, batch_id)"
@@ -150,18 +158,44 @@ def test_what_had_landed_before_there_were_months_is_moved(empty_database_url: s
             " VALUES ('k', 'c7', '2024-11', 'r', 'why', 'run')"
         )
         before = connection.execute(select).fetchall()
-    assert migrate(empty_database_url)[0] == "0014_months.sql"
-    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+    assert migrate(old_url)[0] == "0014_months.sql"
+    with psycopg.connect(old_url, autocommit=True) as connection:
         assert connection.execute(select).fetchall() == before
         held = [(each.month, each.conversations, each.messages) for each in landed_months(connection)]
         assert held == [("2024-11", 90, 450), ("2024-12", 93, 465), ("2025-01", 93, 465), ("2025-02", 24, 120)]
         stamps = connection.execute("SELECT landed_at = '2026-01-01 00:04:59Z' FROM import_batches ORDER BY batch_id")
         assert stamps.fetchall() == [(True,), (None,)]
         connection.execute("DELETE FROM conversations WHERE conversation_id = 'c7'")
-    left = {table: count(empty_database_url, table) for table in ("messages", "model_feedback", "quarantine")}
+    left = {table: count(old_url, table) for table in ("messages", "model_feedback", "quarantine")}
     assert left == {"messages": 1495, "model_feedback": 1, "quarantine": 0}
-    again = land(empty_database_url, write(tmp_path / "a.jsonl", [record(1, id="c8"), record(2, id="c7")]))
+    again = land(old_url, write(tmp_path / "a.jsonl", [record(1, id="c8"), record(2, id="c7")]))
     assert (again.counts.conversations, again.counts.duplicates) == (1, 1)
+
+
+def test_what_a_team_built_upon_the_tables_is_told_before_anything_is_moved(old_url: str) -> None:
+    role = f"reader of {old_url.partition('?')[0].rpartition('/')[2]}"
+    with psycopg.connect(old_url, autocommit=True) as connection:
+        connection.execute(f'CREATE ROLE "{role}"')
+        connection.execute(
+            f'GRANT SELECT ON conversations TO "{role}" WITH GRANT OPTION; GRANT SELECT ON messages TO PUBLIC'
+        )
+        connection.execute("CREATE VIEW talks AS SELECT FROM conversations; ALTER TABLE messages ADD mood text")
+        connection.execute("CREATE POLICY own ON messages; CREATE PUBLICATION told FOR TABLE messages")
+        connection.execute("CREATE FUNCTION own(messages) RETURNS int LANGUAGE sql AS 'SELECT 1'")
+        with pytest.raises(
+            MigrationError,
+            match=r"function own\(messages\); policy own .*publication told; .*view talks(?s:.*)drop them",
+        ):
+            migrate(old_url)
+        connection.execute("DROP VIEW talks; DROP FUNCTION own; DROP POLICY own ON messages; DROP PUBLICATION told")
+        with pytest.raises(MigrationError, match=r"would be lost: messages\.mood"):
+            migrate(old_url)
+        connection.execute("ALTER TABLE messages DROP mood")
+        migrate(old_url)
+        kept = "SELECT has_table_privilege(%s, 'conversations', 'SELECT WITH GRANT OPTION')"
+        kept += ", has_table_privilege(%s, 'messages', 'SELECT'), has_table_privilege(%s, 'messages', 'INSERT')"
+        assert connection.execute(kept, [role] * 3).fetchone() == (True, True, False)
+        connection.execute(f'DROP OWNED BY "{role}"; DROP ROLE "{role}"')
 
 
 def test_a_detached_month_is_out_of_sight_until_it_is_attached_again(zone: Zone) -> None:
@@ -176,6 +210,8 @@ def test_a_detached_month_is_out_of_sight_until_it_is_attached_again(zone: Zone)
     assert (again.counts.conversations, again.counts.duplicates, again.counts.rejected) == (1, 2, 1)
     kept = zone.connection.execute("SELECT line, reason, length(raw) FROM rejected_rows").fetchall()
     assert kept == [(3, "its month is detached (2025-03)", 0)]
+    batches = zone.connection.execute("SELECT rejected, turned_away FROM import_batches ORDER BY batch_id").fetchall()
+    assert batches == [(0, 0), (1, 1)]
 
     attach(zone.connection, "2025-03")
     assert zone.seen() == YEAR
@@ -241,6 +277,47 @@ def test_detaching_waits_for_who_reads_and_goes_on_where_it_was_broken_off(
     assert zone.seen() == [*(month for month in YEAR if month not in ("2025-03", "2025-05")), "2026-01"]
     attach(zone.connection, "2025-03")
     assert landed_months(zone.connection)[2].conversations == 0
+
+
+def test_a_month_does_not_leave_under_a_snapshot(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its messages would, which nothing has read yet."""
+    monkeypatch.setattr(detaching, "WAIT_SECONDS", 1)
+
+    def late(*arguments: Any) -> Any:
+        if states(zone.connection)["2025-03"] == "attached":
+            with pytest.raises(StageRetry, match="2025-03 is half detached"):
+                detach(zone.connection, "2025-03")
+        return faults_of(*arguments)
+
+    monkeypatch.setattr(snapshot, "faults_of", late)
+    frozen = freeze(zone, "2025-06", "a")
+    assert (frozen.without, frozen.conversations, frozen.messages) == ([], 6, 12)
+    assert states(zone.connection)["2025-03"] == "detached"
+    detach(zone.connection, "2025-03")
+    assert freeze(zone, "2025-06", "b").messages == 10
+
+
+def test_who_waits_for_the_months_too_long_is_told(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 1)
+    busy = pytest.raises(StageRetry, match="somebody has been detaching, attaching or erasing for 1 s")
+    with psycopg.connect(zone.url, autocommit=True) as other, locks.months_lock(other), busy:
+        detach(zone.connection, "2025-03")
+    assert zone.connection.execute("SHOW lock_timeout").fetchone() == ("0",)
+    detach(zone.connection, "2025-03")
+
+
+def test_months_are_shown_while_one_leaves(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = months_module.place
+
+    def moved(connection: psycopg.Connection, kind: str, month: str) -> Any:
+        found = original(connection, kind, month)
+        if month == "2025-03" and states(connection)[month] == "attached":
+            detach(connection, month)
+        return found
+
+    monkeypatch.setattr(months_module, "place", moved)
+    rows = landed_months(zone.connection)
+    assert [each.messages for each in rows] == [2] * 12 and rows[2].state == "detached"
 
 
 def test_retention_detaches_what_is_old_and_decided_and_drops_it_later(zone: Zone) -> None:

@@ -23,7 +23,7 @@ DETACHED = "its month is detached"
 """Why one is turned away that the pipeline would not see; when the month is attached again, it lands."""
 DROPPED = "its month was dropped"
 TURNED_AWAY = (ERASED, DETACHED, DROPPED)
-"""What is no fault of the line: nothing of it is kept."""
+"""What is no fault of the line: nothing of it is kept, and no month is judged by it."""
 
 _STAMP = (
     "SELECT greatest(clock_timestamp(), (SELECT max(landed_at) FROM import_batches) + interval '1 microsecond',"
@@ -37,7 +37,8 @@ _CLOSED = (
 _ERASED = "SELECT conversation_id FROM erased_conversations WHERE conversation_id = ANY(%s)"
 _COUNT = """
 UPDATE import_batches SET conversations = conversations + %s, messages = messages + %s,
-    duplicates = duplicates + %s, rejected = rejected + %s, landed_at = greatest(landed_at, %s) WHERE batch_id = %s"""
+    duplicates = duplicates + %s, rejected = rejected + %s, turned_away = turned_away + %s,
+    landed_at = greatest(landed_at, %s) WHERE batch_id = %s"""
 
 
 @dataclass(frozen=True)
@@ -187,9 +188,11 @@ def _land(connection: psycopg.Connection, chunk: Chunk, batch_id: int, file: str
     _copy(connection, _REJECTED, [(batch_id, file, *each[:3]) for each in rejected])
     messages = sum(landing.size for landing in fresh)
     counts = Counts(len(fresh), messages, chunk.duplicates + len(known), len(rejected))
+    reasons = Counter(each.reason.partition(" (")[0] for each in rejected)
     numbers = [counts.conversations, counts.messages, counts.duplicates, counts.rejected]
-    connection.execute(_COUNT, [*numbers, landed_at, batch_id])
-    return Landed(counts, Counter(each.reason.partition(" (")[0] for each in rejected))
+    turned_away = sum(reasons[reason] for reason in TURNED_AWAY)
+    connection.execute(_COUNT, [*numbers, turned_away, landed_at, batch_id])
+    return Landed(counts, reasons)
 
 
 def _away(chunk: Chunk, known: set[str], erased: set[str], closed: dict[str, str]) -> dict[str, str]:

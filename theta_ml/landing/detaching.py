@@ -8,8 +8,8 @@ the same function again. All take a connection in autocommit mode and hold `mont
 import psycopg
 from psycopg import errors, sql
 
-from theta_ml.landing.locks import landing_lock
-from theta_ml.landing.months import DETACHED, KINDS, months_lock, one, own_table, place, states
+from theta_ml.landing.locks import landing_lock, months_lock
+from theta_ml.landing.months import DETACHED, KINDS, one, own_table, place, states
 from theta_ml.stage import StageFailed, StageRetry
 
 WAIT_SECONDS = 600

@@ -5,15 +5,13 @@ schema `detached`, nothing of it lands any more, and what is to be erased is era
 until it is dropped. See `detaching` for both.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 
-from theta_ml.landing.locks import MONTHS
 from theta_ml.stage import StageFailed
 
 KINDS = ("messages", "conversations")
@@ -40,6 +38,7 @@ _WAYS = {
     "detached": "`theta landing attach {month}` brings it back",
     "dropped": "nothing of it is left to train on",
 }
+_HOLD = "LOCK TABLE ONLY messages, ONLY conversations IN ACCESS SHARE MODE"
 _SIZE = "SELECT pg_total_relation_size(%s::regclass)"
 
 
@@ -70,10 +69,24 @@ def states(connection: psycopg.Connection) -> dict[str, str]:
 
 def require_attached(connection: psycopg.Connection, first: str, last: str, without: Iterable[str] = ()) -> None:
     """Raises StageFailed where one of these months landed and the pipeline cannot see it; `without` are left out."""
+    require_months(connection, {month for month in states(connection) if first <= month <= last}.difference(without))
+
+
+def require_months(connection: psycopg.Connection, months: Collection[str]) -> None:
+    """Raises StageFailed where one of these landed and the pipeline cannot see it."""
     for month, state in states(connection).items():
-        if first <= month <= last and state != "attached" and month not in without:
+        if month in months and state != "attached":
             way = _WAYS[state].format(month=month)
             raise StageFailed(f"{month} is {state}: {way}; a new run of a later month leaves it out")
+
+
+def hold_months(connection: psycopg.Connection) -> None:
+    """Whoever detaches a month waits for the end of this transaction, in which all of a month is seen or nothing.
+
+    A month's messages leave before its conversations. The first statement of a transaction of isolation REPEATABLE
+    READ: taken after its first look, the lock comes too late for a month that left in between.
+    """
+    connection.execute(_HOLD)
 
 
 def gather_statistics(connection: psycopg.Connection) -> None:
@@ -88,26 +101,18 @@ def ensure_statistics(connection: psycopg.Connection) -> None:
 
 
 def landed_months(connection: psycopg.Connection) -> list[LandedMonth]:
-    """All months there are or were, oldest first. Counts every row: of a large landing zone that takes a while."""
-    return [_landed_month(connection, month, state) for month, state in states(connection).items()]
+    """All months there are or were, oldest first. Counts every row: of a large landing zone that takes a while.
+
+    `connection` is in autocommit mode.
+    """
+    return [_landed_month(connection, month) for month in states(connection)]
 
 
 def tables(connection: psycopg.Connection, kind: str) -> list[sql.Identifier]:
     """Where all rows of `kind` lie, conversations or messages: the partitioned table, and the table of each month that
-    is no partition of it, wherever detaching was broken off. Hold `months_lock` while you rely on it."""
+    is no partition of it, wherever detaching was broken off. Hold `locks.months_lock` while you rely on it."""
     apart = connection.execute(_APART, {"kind": kind}).fetchall()
     return [sql.Identifier(kind), *(sql.Identifier(*place) for place in apart)]
-
-
-@contextmanager
-def months_lock(connection: psycopg.Connection) -> Iterator[None]:
-    """No month is detached, attached or dropped by somebody else inside the block."""
-    connection.execute("SELECT pg_advisory_lock(%s)", [MONTHS])
-    try:
-        yield
-    finally:
-        if not connection.closed:
-            connection.execute("SELECT pg_advisory_unlock(%s)", [MONTHS])
 
 
 def own_table(kind: str, month: str, *schema: str) -> sql.Identifier:
@@ -129,7 +134,15 @@ def one(connection: psycopg.Connection, query: Any, values: Any = None) -> Any:
     return row[0]
 
 
-def _landed_month(connection: psycopg.Connection, month: str, state: str) -> LandedMonth:
+def _landed_month(connection: psycopg.Connection, month: str) -> LandedMonth:
+    try:
+        return _counted(connection, month)
+    except errors.UndefinedTable:  # it was detached, attached or dropped between two of these queries
+        return _counted(connection, month)
+
+
+def _counted(connection: psycopg.Connection, month: str) -> LandedMonth:
+    state = states(connection)[month]
     if state == "dropped":
         return LandedMonth(month, state, 0, 0, 0)
     places = {kind: place(connection, kind, month) for kind in KINDS}

@@ -17,7 +17,7 @@ import psycopg
 from theta_ml.landing.arrow import arrow_reader, pseudonym_key
 from theta_ml.landing.database import connect, database_faults, query
 from theta_ml.landing.locks import landing_lock
-from theta_ml.landing.months import ensure_statistics, require_attached
+from theta_ml.landing.months import ensure_statistics, hold_months, require_attached
 from theta_ml.landing.parquet import Totals, write_month
 from theta_ml.landing.quarantine import Faults, faults_of, rules, rules_digest
 from theta_ml.landing.shards import EXTRACT, WHOLE, Shard, merge, whole
@@ -168,6 +168,7 @@ def look(spec: SnapshotSpec, shard: Shard, work: Work) -> Iterator[Seen]:
     with database_faults(), connect(work.settings) as connection:
         connection.read_only = True
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        hold_months(connection)
         require_attached(connection, str(Month.of(_range(spec).start)), spec.month, spec.without)
         sizes: dict[str, int] = {spec.month: 0}
         sizes.update(connection.execute(query("snapshot_months"), arguments).fetchall())

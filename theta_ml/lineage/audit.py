@@ -13,8 +13,8 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from theta_ml.landing.arrow import pseudonym_key
-from theta_ml.landing.locks import landing_lock
-from theta_ml.landing.months import months_lock, tables
+from theta_ml.landing.locks import landing_lock, months_lock
+from theta_ml.landing.months import tables
 from theta_ml.person import person
 
 ERASURES_LOCK = 0x7468657461_05  # beside the numbers of theta_ml.landing.locks

@@ -9,7 +9,8 @@ import orjson
 import psycopg
 from psycopg import sql
 
-from theta_ml.landing.months import months_lock, one, tables
+from theta_ml.landing.locks import months_lock
+from theta_ml.landing.months import one, tables
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"|\'[^\']*\'')
 _BY_MONTH = ("conversations", "messages")

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from theta_ml.landing.database import query
+from theta_ml.landing.months import require_months
 from theta_ml.landing.shards import WHOLE
 from theta_ml.landing.suites import SUITES
 from theta_ml.month import Month
@@ -60,17 +61,25 @@ class FeatureTables:
 def feature_tables(connection: psycopg.Connection, key: str, span: Span) -> Iterator[FeatureTables]:
     """The tables, while the block lasts. `connection` is in autocommit mode.
 
-    Raises StageRetry where somebody has been at the same key for too long.
+    Raises StageRetry where somebody has been at the same key for too long, StageFailed where a month of the span is
+    detached: what is not there must not be judged as a feed that broke.
     """
     _lock(connection, key)
     try:
         _drop(connection, key)
         _sweep(connection)
-        yield _make(connection, key, span)
+        _require_attached(connection, span)
+        made = _make(connection, key, span)
+        _require_attached(connection, span)  # one that left meanwhile may be in some of the tables and not in others
+        yield made
     finally:
         if not connection.closed:
             _drop(connection, key)
             connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [_lock_name(key)])
+
+
+def _require_attached(connection: psycopg.Connection, span: Span) -> None:
+    require_months(connection, [str(Month.of(span.start)), *span.past])
 
 
 def _make(connection: psycopg.Connection, key: str, span: Span) -> FeatureTables:
