@@ -61,6 +61,8 @@ def engine() -> Iterator[Engine]:
     env = here | {"DOCKER_HOST": f"unix://{folder}/docker.sock"}
     with (folder / "dockerd.log").open("wb") as log, _started(folder, log.fileno(), env):
         yield Engine(env)
+    # dockerd leaves this one mounted.
+    subprocess.run(["umount", str(folder / "exec/netns/default")], capture_output=True, check=False)
     shutil.rmtree(folder)
 
 
