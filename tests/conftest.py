@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from theta_ml.bench.stack import own_environment
@@ -16,6 +17,9 @@ pytest_plugins = ["tests.postgres", "tests.mlflow_server", "tests.s3_server", "t
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores; read when torch is loaded
+
+hypothesis.settings.register_profile("theta", deadline=None)  # how long an example takes is the machine's affair
+hypothesis.settings.load_profile("theta")
 
 THETA = str(Path(sys.executable).with_name("theta"))
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -117,9 +117,9 @@ def test_leaves_alone(text):
 def test_a_message_of_ten_megabytes_is_cut_at_a_boundary_and_takes_no_time():
     long = "A sentence of some words. " * 400_000
     for text in (long, "x" * 10_000_000, "<" * 10_000_000, "&a" * 5_000_000, " " * 10_000_000, "é\n" * 4_000_000):
-        begun = time.monotonic()
+        begun = time.process_time()
         result = clean(batch(asked(text, "That is long, my friend.")))
-        assert time.monotonic() - begun < 5
+        assert time.process_time() - begun < 5
         assert result.changed["cut"] == 1
         assert result.batch.messages["content"].str.len_chars().max() <= Rules().max_message_characters
     assert clean(batch(asked(long, "Long."))).batch.messages["content"][0].endswith("words.")
@@ -130,9 +130,9 @@ def test_a_message_of_ten_megabytes_is_cut_at_a_boundary_and_takes_no_time():
 )
 def test_no_text_holds_up_the_search_for_markup(piece):
     text = piece * (16_000 // len(piece)) + "&amp;[/b]</p>"
-    begun = time.monotonic()
+    begun = time.process_time()
     clean(batch(*[asked(text, "I see.")] * 10))
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 def test_what_cleaning_brings_to_light_is_redacted_under_a_new_number():
