@@ -3,12 +3,14 @@
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.conftest import settings_of
+from tests.containers.elsewhere import dump, embedded, retrained
 from tests.containers.engine import Engine, engine, missing
 from tests.containers.images import BASE, THETA, make_images
 from tests.containers.stack import Containers, running, until
@@ -52,9 +54,15 @@ def test_the_image(docker: Engine, files: list[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def first(stack: Containers) -> dict[str, Any]:
-    """The first month's run, with its decision."""
+def landed(stack: Containers, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two months of conversations, and Theta's database with nothing else in it yet, as a dump."""
     stack.theta("simulate", "--months", "2")
+    return dump(stack.env["THETA_DATABASE_URL"], tmp_path_factory.mktemp("landed") / "theta.sql")
+
+
+@pytest.fixture(scope="module")
+def first(stack: Containers, landed: Path) -> dict[str, Any]:
+    """The first month's run, with its decision."""
     run: dict[str, Any] = json.loads(stack.theta("retrain", "--month", "2026-01", "--bootstrap", "--wait", "--json"))
     assert run["state"] == "success", stack.faults()
     return run
@@ -96,6 +104,18 @@ def test_a_killed_worker_costs_time_and_nothing_else(stack: Containers) -> None:
     assert train["try_number"] > 1
     assert train["hostname"] != victim
     assert "going on from step" in log_of(stack, begun, "train", train["try_number"], train["map_index"])
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
+def test_the_same_month_elsewhere_makes_the_same(
+    stack: Containers, first: dict[str, Any], landed: Path, remote: bool, tmp_path: Path, request: Any
+) -> None:
+    made = made_by(stack, first["run_id"])
+    here = {name: made[name]["key"] for name in ("snapshot", "prepare[continue]")} | {"decision": "bootstrap"}
+    root = request.getfixturevalue("bucket") if remote else ""
+    variables = {"THETA_ARTIFACTS_URL": f"{root}/artifacts", "THETA_MLFLOW_ARTIFACTS_URL": f"{root}/mlflow"}
+    with embedded(tmp_path / "theta", landed, variables if remote else {}) as env:
+        assert retrained(env, "--month", "2026-01", "--bootstrap") == here
 
 
 def test_an_image_without_the_gpu_s_library_says_so(stack: Containers, first: dict[str, Any]) -> None:
