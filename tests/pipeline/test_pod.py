@@ -17,6 +17,7 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 from tenacity import stop_after_attempt
 from theta_airflow.pod import PodOperator
 from theta_airflow.pod_spec import pod_environment, secret_names
@@ -154,10 +155,12 @@ def bucket(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> Iterator[str]:
     host, port = server.get_host_and_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    S3FileSystem.clear_instance_cache()  # a client keeps the server that it began with
     boto3.client("s3").create_bucket(Bucket="theta")
     try:
         yield "s3://theta/artifacts"
     finally:
+        S3FileSystem.clear_instance_cache()
         server.stop()
 
 

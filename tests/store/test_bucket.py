@@ -26,47 +26,56 @@ KEY = "0" * 32
 SMALL, LARGE = 40, 48 << 20
 """Files of a few bytes, and the bytes of one that travels by parts."""
 _WRITER = """
-import sys, time
+import itertools, sys, threading
 from pathlib import Path
 from theta_ml.store import Store
 from tests.store.test_bucket import KEY, fill
 
-store = Store(sys.argv[1], Path(sys.argv[2]))
+store, moment, puts = Store(sys.argv[1], Path(sys.argv[2])), sys.argv[3], itertools.count(1)
 call, put = store.fs.call_s3, store.fs.put_file
 
-def slow(method, *args, **kwargs):
-    if method == "upload_part":
-        time.sleep(0.1)
+def hang():  # until it is killed
+    threading.Event().wait()
+
+def some_parts(method, *args, **kwargs):
+    if method == "upload_part" and moment == "some parts" and kwargs["PartNumber"] > 2:
+        hang()
     return call(method, *args, **kwargs)
 
-def slow_put(*args, **kwargs):
-    time.sleep(0.02)
+def some_files(*args, **kwargs):
+    if moment == "first files" and next(puts) > 6:
+        hang()
     return put(*args, **kwargs)
 
-store.fs.call_s3, store.fs.put_file = slow, slow_put
+store.fs.call_s3, store.fs.put_file = some_parts, some_files
 with store.writing("snapshot", KEY) as path:
     fill(path)
     print("made", flush=True)
 """
 _READER = """
-import sys, time
+import itertools, sys, threading
 from pathlib import Path
 from theta_ml.store import Store
+from theta_ml.store.multipart import PART
 from tests.store.test_bucket import KEY
 
-store = Store(sys.argv[1], Path(sys.argv[2]))
+store, moment, gets = Store(sys.argv[1], Path(sys.argv[2])), sys.argv[3], itertools.count(1)
 cat, get = store.fs.cat_file, store.fs.get_file
 
-def slow(path, start=None, **kwargs):
-    if start is not None:
-        time.sleep(0.1)
+def hang():  # until it is killed
+    threading.Event().wait()
+
+def some_parts(path, start=None, **kwargs):
+    if moment == "some parts" and start is not None and start >= 2 * PART:
+        hang()
     return cat(path, start=start, **kwargs)
 
-def slow_get(*args, **kwargs):
-    time.sleep(0.02)
+def some_files(*args, **kwargs):
+    if moment == "first files" and next(gets) > 6:
+        hang()
     return get(*args, **kwargs)
 
-store.fs.cat_file, store.fs.get_file = slow, slow_get
+store.fs.cat_file, store.fs.get_file = some_parts, some_files
 store.find("snapshot", KEY).path
 """
 
@@ -102,8 +111,9 @@ def elsewhere(store: Store, tmp_path: Path) -> Store:
     return Store(store.root.url, tmp_path / f"elsewhere-{time.monotonic_ns()}")
 
 
-def start(script: str, store: Store) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", script, store.root.url, str(store.cache)]
+def start(script: str, store: Store, moment: str) -> "subprocess.Popen[str]":
+    """One that gets as far as `moment` and hangs there."""
+    command = [sys.executable, "-c", script, store.root.url, str(store.cache), moment]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -182,7 +192,7 @@ def test_an_upload_that_was_killed_goes_on(
     store: Store, tmp_path: Path, filled: dict[str, bytes], travelled: list[tuple[str, str]], moment: str
 ) -> None:
     bucket = store.root.url
-    child = start(_WRITER, store)
+    child = start(_WRITER, store, moment)
     name = bucket.removeprefix("s3://").partition("/")[0]
     kill_when(child, lambda: len(_parts(name)) >= 2 if moment == "some parts" else len(keys(bucket)) >= 4)
     there, parts = {key.rpartition("/")[2] for key in keys(bucket)}, _parts(name)
@@ -216,7 +226,7 @@ def test_a_download_that_was_killed_goes_on(
         fill(path)
     reader = elsewhere(store, tmp_path)
     copy = reader.cache / "snapshot" / KEY
-    child = start(_READER, reader)
+    child = start(_READER, reader, moment)
     kill_when(child, lambda: len(_ranges(copy)) >= 2 if moment == "some parts" else len(_whole(copy)) >= 4)
     there, ranges = _whole(copy), _ranges(copy)
     travelled.clear()
@@ -243,9 +253,9 @@ def test_whenever_a_writer_is_killed_there_is_all_or_nothing(
 ) -> None:
     drawn = random.Random(os.getpid())
     for _ in range(2):
-        child = start(_WRITER, store)
+        child = start(_WRITER, store, "no matter when")
         assert child.stdout and child.stdout.readline() == "made\n"
-        time.sleep(drawn.uniform(0, 1.2))
+        time.sleep(drawn.uniform(0, 0.6))
         child.kill()
         child.wait()
         found = elsewhere(store, tmp_path).find("snapshot", KEY)
