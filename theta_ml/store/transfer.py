@@ -74,6 +74,7 @@ class _Arriving:
         self.part = path.with_name(f".{path.name}.{content}.part")
         self.done = path.with_name(f".{path.name}.{content}.done")
         """A line for each part that is there: its number."""
+        self._right: bool | None = None
 
     def tasks(self) -> list[Callable[[], None]]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +87,11 @@ class _Arriving:
 
     def finish(self) -> bool:
         """Whether it is what it should be; it takes its place then, and is thrown away otherwise."""
+        if self._right is None:
+            self._right = self._settle()
+        return self._right
+
+    def _settle(self) -> bool:
         right = self.part.exists() and (self.file is None or sha256(self.part) == self.file.sha256)
         if right:
             self.part.replace(self.path)
@@ -98,6 +104,7 @@ class _Arriving:
             self.root.fs.get_file(self.place, str(self.part))
         except FileNotFoundError:
             self.part.unlink(missing_ok=True)
+        self.finish()  # at once: who is killed has what it had
 
     def _range(self, start: int) -> None:
         assert self.file is not None
