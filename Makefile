@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test drills check down lock
+.PHONY: install demo test drills containers check down lock
 
 install: $(INSTALLED)  ## the environment, in .venv
 
@@ -22,6 +22,9 @@ test: install check  ## lint, types and every test but the marked fault drills
 
 drills: install  ## kill services, workers and trials in the middle and see them come back
 	$(BIN)/pytest -m faults
+
+containers: install  ## build the image, bring docker-compose.yaml up and retrain in it; on an engine of its own where none runs
+	THETA_TEST_DOCKERD=1 $(BIN)/pytest -m docker -s
 
 check: install
 	$(BIN)/ruff check .

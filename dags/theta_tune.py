@@ -36,7 +36,7 @@ with DAG(
     snapshot = StageOperator(stage="snapshot")
     checks = [StageOperator(stage=name, takes=["snapshot"]) for name in ("validate", "drift")]
     prepare = StageOperator(stage="prepare", takes=["snapshot", "validate", "drift"], values=chosen)
-    study = StageOperator(stage="study", takes=["prepare"], values=chosen | search, pool="gpu")
+    study = StageOperator(stage="study", takes=["prepare"], values=chosen | search, gpu=True)
 
     @task
     def slots() -> list[str]:
@@ -47,7 +47,7 @@ with DAG(
     def one(slot: str) -> None:
         """One at a time: who chooses a trial looks at those before it."""
         StageOperator(
-            stage="trial", takes=["prepare", "study"], values={"slot": slot}, pool="gpu",
+            stage="trial", takes=["prepare", "study"], values={"slot": slot}, gpu=True,
             max_active_tis_per_dagrun=1, map_index_template="{{ task.values.slot }}",
         )  # fmt: skip
 

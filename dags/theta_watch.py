@@ -1,5 +1,5 @@
 """Every five minutes: carry the mails that wait, and tell of months that have no decision. Every day: keep the champion
-and the newest versions, and remove the others with their files."""
+and the newest versions, and remove the others with their files; detach the months that are no longer kept."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -37,11 +37,12 @@ with DAG(
 
 with DAG(
     "theta_retain",
-    description="Remove model versions and mails that nobody needs",
+    description="Remove model versions and mails, detach months that nobody needs",
     schedule=CronTriggerTimetable("30 3 * * *", timezone="UTC", run_immediately=timedelta(0)),
     template_searchpath=str(Path(__file__).parents[1] / "sql" / "queries"),
     default_args={"retries": 3, "retry_delay": timedelta(minutes=5)},
     **RUNS,
 ):
     StageOperator(stage="retain")
+    StageOperator(stage="detach")
     SQLExecuteQueryOperator(task_id="tidy", conn_id="theta_db", sql="tidy_outbox.sql")

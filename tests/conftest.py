@@ -13,7 +13,7 @@ import pytest
 from theta_ml.bench.stack import own_environment
 from theta_ml.settings import Settings, load_settings
 
-pytest_plugins = ["tests.postgres", "tests.mlflow_server", "tests.parallel", "tests.pipeline.runs"]
+pytest_plugins = ["tests.postgres", "tests.mlflow_server", "tests.s3_server", "tests.parallel", "tests.pipeline.runs"]
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores; read when torch is loaded

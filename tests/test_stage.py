@@ -5,7 +5,7 @@ import pytest
 
 from theta_ml.events import Events
 from theta_ml.settings import Settings
-from theta_ml.stage import Inputs, Result, Stage, StageFailed, Work, parse_spec, run_stage
+from theta_ml.stage import Inputs, Local, Result, Stage, StageFailed, Work, content_key, parse_spec, run_stage
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,22 @@ def test_a_rerun_finds_what_was_made(tmp_path: Path) -> None:
     first, again = run(tmp_path), run(tmp_path, run_id="r2")
     assert not first.cached
     assert again == Result(first.uri, first.key, cached=True)
+
+
+@dataclass(frozen=True)
+class ReadSpec:
+    month: str
+    folder: Local = ""
+    content: str = ""
+
+
+def test_where_a_machine_keeps_something_is_in_no_key() -> None:
+    stage = Stage(name="read", version=1, spec=ReadSpec, function=lambda spec, inputs, work: Count(1))
+
+    def key(folder: str, content: str) -> str:
+        return content_key(stage, ReadSpec("2026-01", folder, content), Inputs(), "r1")
+
+    assert key("/here", "a") == key("/there", "a") != key("/here", "b")
 
 
 def test_the_key_follows_version_spec_and_inputs(tmp_path: Path) -> None:

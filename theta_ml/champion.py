@@ -17,7 +17,8 @@ class Champion:
     key: str
     """Content key of its training."""
     uri: str
-    """Its training artifact (`theta_ml.training`), with `model/` in Hugging Face's form and the tokenizer beside it."""
+    """Its training artifact (`theta_ml.training`), with `model/` in Hugging Face's form and the tokenizer beside it; as
+    `STAGE/KEY`, for a champion is part of keys, and where the store is must not be."""
 
     def model(self, store: Store) -> Path:
         """The model's folder. Raises StageFailed where the artifact is gone."""

@@ -1,24 +1,45 @@
 """What a stage says while it works: one JSON object a line, on a stream of its own.
 
-Airflow's operator passes a pipe and turns the events into task log lines and mails. By hand there is no pipe, and the
-same events drive a progress bar.
+Airflow's operator passes a pipe and turns the events into task log lines and mails. Of a container it hears the
+standard output alone, and events are lines there. By hand there is neither, and the same events drive a progress bar.
 """
 
 import json
 import os
 import sys
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any, Self
 
+from theta_ml.code import code_version
+
 EVENTS_FD = "THETA_EVENTS_FD"
+STANDARD_OUTPUT = "1"
+"""As `THETA_EVENTS_FD`: nobody holds a pipe; whoever reads the output finds the events among its lines."""
+MAIL_FIELDS = ("message_id", "subject")
+"""Of a mail, on an output that others keep: its text and pictures stay in the outbox."""
+KINDS = ("log", "progress", "mail", "result", "error")
+
+
+def event_of(line: str) -> dict[str, Any]:
+    """A line of such an output as the event that it is; plain output comes as `{"event": "output", "message": …}`."""
+    if line.startswith("{"):
+        with suppress(json.JSONDecodeError):
+            event: dict[str, Any] = json.loads(line)
+            if event.get("event") in KINDS:
+                return event
+    return {"event": "output", "message": line}
 
 
 class Events:
-    """Writes events to the pipe named by `THETA_EVENTS_FD`, or draws them on stderr."""
+    """Writes events to the file descriptor named by `THETA_EVENTS_FD`, or draws them on stderr."""
+
+    _is_output = False
 
     def __init__(self, title: str) -> None:
         fd = os.environ.get(EVENTS_FD)
+        self._is_output = fd == STANDARD_OUTPUT
         self._stream: IO[str] | None = os.fdopen(int(fd), "w", buffering=1, closefd=False) if fd else None
         self._console = None if self._stream else _Console(title)
         self._lock = threading.Lock()  # a training's sampler and its mails speak from threads of their own
@@ -34,10 +55,11 @@ class Events:
     def mail(self, message: dict[str, Any]) -> None:
         """A message of the outbox (see `mail.message.Message`), to be carried by whoever listens; where it cannot
         leave now it waits there."""
-        self._emit("mail", mail=message)
+        self._emit("mail", mail={name: message[name] for name in MAIL_FIELDS} if self._is_output else message)
 
     def result(self, uri: str, key: str, cached: bool) -> None:
-        self._emit("result", uri=uri, key=key, cached=cached)
+        """With the code that made it, or found it made."""
+        self._emit("result", uri=uri, key=key, cached=cached, code=code_version())
 
     def error(self, kind: str, message: str) -> None:
         self._emit("error", kind=kind, message=message)

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, JsonConfigSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 SETTINGS_FILE = "settings.json"
@@ -33,8 +33,14 @@ class Settings(BaseSettings):
         default=None, validation_alias=AliasChoices("MLFLOW_TRACKING_URI", "mlflow_tracking_uri")
     )
     """MLflow server. Without one, `theta up` starts it."""
+    mlflow_url: str | None = None
+    """Where people find MLflow's pages, where that is not at MLFLOW_TRACKING_URI: mails link to it."""
     artifacts_url: str | None = None
-    """Root of the stages' artifacts, any fsspec URL; default `$THETA_HOME/artifacts`."""
+    """Root of the stages' artifacts, any fsspec URL; default `$THETA_HOME/artifacts`. For s3://BUCKET/PATH the
+    credentials are in the usual AWS_… variables, and AWS_ENDPOINT_URL names a server other than Amazon's."""
+    mlflow_artifacts_url: str | None = None
+    """Where the files of MLflow's runs go, s3://BUCKET/PATH for instance: straight from here, not through its server.
+    Taken when an experiment is made; default: where its server keeps them."""
 
     catalog: Path | None = None
     """A team's own datasets; default `$THETA_HOME/catalog.yaml`, which `theta data add` writes."""
@@ -54,6 +60,10 @@ class Settings(BaseSettings):
     recipes: Path | None = None
     """Folder of a team's own recipes; default `$THETA_HOME/recipes`."""
 
+    shards: int = Field(default=1, ge=1, le=64)
+    """Into how many shards a run splits snapshot and corpus, which Airflow's workers then make side by side, in every
+    run that does not say otherwise; worth it from a million messages on."""
+
     require_gpu: bool = False
     """Training fails at once where there is no GPU, in place of going on slowly on the CPU."""
     train_processes: int | None = Field(default=None, ge=1)
@@ -61,6 +71,38 @@ class Settings(BaseSettings):
     train_sharding: Literal["none", "full"] = "none"
     """Where several processes train: `none`, each holds the whole model (data parallel); `full`, each holds a part of
     it (FSDP), for a model that does not fit on one GPU."""
+    train_nodes: int = Field(default=1, ge=1)
+    """Machines that train together, each in `train_processes`. Every one of them runs the same `theta stage train …`;
+    artifacts are where all reach them."""
+    train_node: int = Field(default=0, ge=0)
+    """Which of them this one is. Node 0 writes and tells; the others end when its artifact is there."""
+    rendezvous: str | None = None
+    """Where they meet: HOST:PORT of node 0, as the others reach it. HOST is also where their traffic goes."""
+    rendezvous_minutes: float = Field(default=10, gt=0)
+    """How long a node waits for the others, at the beginning and at the end."""
+
+    train_on: Literal["here", "queue", "kubernetes"] = "here"
+    """Where what needs the GPU runs: `here`, on any worker of Airflow; `queue`, on one that listens to the Celery queue
+    `gpu`; `kubernetes`, in a pod each."""
+    image: str | None = None
+    """Of those pods: Theta's container image, of the code that Airflow's workers have."""
+    code: str | None = None
+    """Digest of the code (`theta --version`) that a stage must run, else it is refused; Airflow tells its pods."""
+    pod_namespace: str | None = None
+    """Default: that of Airflow's connection `kubernetes_default`, else Airflow's own."""
+    pod_service_account: str | None = None
+    """Default: the namespace's."""
+    pod_secret: str = "theta"  # noqa: S105  # its name
+    """Secret of that namespace whose keys are the pods' secret variables: THETA_DATABASE_URL, and a bucket's AWS_…"""
+    pod_claim: str | None = None
+    """PersistentVolumeClaim for checkpoints. Without one a training whose pod is lost starts over."""
+    pod_gpus: int = Field(default=1, ge=0)
+    pod_gpu_resource: str = "nvidia.com/gpu"
+    """What the cluster calls a GPU."""
+    pod_template: Path | None = None
+    """A pod as YAML to begin with, for all that has no setting: memory, node selector, tolerations, certificates."""
+    pod_start_minutes: float = Field(default=30, gt=0)
+    """How long a pod may wait for a node, and then for its image."""
 
     temperature_warning: float | None = None
     """Degrees Celsius of what trains, from which the engineers get a mail; default: 83 of a GPU, 95 of a processor."""
@@ -79,6 +121,10 @@ class Settings(BaseSettings):
     mlflow_port: int = Field(default=5000, ge=1, le=65535)
     mailbox_port: int = Field(default=1025, ge=1, le=65535)
     """Ports of what `theta up` starts, all on loopback."""
+
+    celery_broker: SecretStr | None = None
+    """Redis, as `redis://:password@host:port/number`, a number of its own for each stack: `theta up` then runs Airflow
+    with Celery workers, of the queues `default` and `gpu`. Without one, the scheduler runs the tasks itself."""
 
     airflow_url: str | None = None
     """Airflow's API server, where it is not at `airflow_port` of this machine."""
@@ -116,8 +162,20 @@ class Settings(BaseSettings):
     """MLflow experiment that holds one run for each retraining."""
     registered_model: str = "theta"
     """MLflow registered model whose alias `champion` is in production."""
+    landing_months: int = Field(default=0, ge=0)
+    """Newest months of the landing zone that stay attached, counted back from the newest that a run decided on; older
+    ones leave the pipeline's sight, but for those in the training window or that no run has decided on. 0 for all."""
+    detached_months: int = Field(default=0, ge=0)
+    """For so many months a detached month is kept before it is dropped for good; 0 for ever."""
     keep_versions: int = Field(default=10, ge=1)
     """Newest versions that are kept with their files, beside the champion and the one before it."""
+
+    @field_validator("celery_broker")
+    @classmethod
+    def _is_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("redis://", "rediss://")):
+            raise ValueError("tasks go through Redis: redis://:PASSWORD@HOST:PORT/NUMBER, or rediss:// with TLS")
+        return value
 
     @classmethod
     def settings_customise_sources(
@@ -138,6 +196,12 @@ class Settings(BaseSettings):
     @cached_property
     def airflow(self) -> str:
         return (self.airflow_url or f"http://127.0.0.1:{self.airflow_port}").rstrip("/")
+
+    @cached_property
+    def mlflow_pages(self) -> str | None:
+        """Address of MLflow's pages; None where it has none that a browser could show."""
+        address = (self.mlflow_url or self.mlflow_tracking_uri or "").rstrip("/")
+        return address if address.startswith("http") else None
 
     def require_database(self) -> str:
         """URL of the landing zone. Raises SettingsError where there is none."""

@@ -7,17 +7,19 @@ and the work agree. A rerun that finds the key returns at once.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Annotated, Any, Generic, Self, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from theta_ml import parts
 from theta_ml.events import Events
 from theta_ml.settings import Settings
-from theta_ml.store import DOCUMENT, Artifact, ErasedMeanwhile, Store
+from theta_ml.store import DOCUMENT, Artifact, ArtifactMissing, ErasedMeanwhile, Store
 
 Spec = TypeVar("Spec")
 Noun = TypeVar("Noun")
@@ -118,6 +120,12 @@ class Work:
     settings: Settings
     store: Store
     events: Events
+    parts: tuple[Artifact, ...] = ()
+    """What was done of this work beforehand, for the same spec and inputs; some of it or nothing may be there."""
+
+    def parts_of(self, stage: str, version: int) -> list[Artifact]:
+        """Those that this version of `stage` made."""
+        return [part for part in self.parts if part.stage == stage and part.document["version"] == version]
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,9 @@ class Stage(Generic[Spec]):
     """Fills in what the world decides, from `(spec, inputs, settings, run_id)`, before the key is taken."""
     effects: bool = False
     """It changes the world (a ledger row, a mail): it runs again on a rerun, for each run, and must be idempotent."""
+    parts: tuple[str, ...] = ()
+    """Stages that may do some of its work beforehand, on other machines. The outcome is the same without them: among
+    its inputs they are no part of its key, and what they hold of conversations is removed when it is made."""
 
 
 @dataclass(frozen=True)
@@ -162,15 +173,31 @@ def _fault(fault: ErrorDetails) -> str:
     return ": ".join(filter(None, (".".join(map(str, fault["loc"])), message)))
 
 
+Local = Annotated[str, "local"]
+"""Of a spec's field that says where something is on this machine: another field says what it holds, and only that is
+part of the key, so that the same work has the same key on every machine."""
+
+
 def content_key(stage: Stage[Spec], spec: Spec, inputs: Inputs, run_id: str) -> str:
     identity = {
         "stage": [stage.name, stage.version],
-        "spec": asdict(spec),  # type: ignore[call-overload]
+        "spec": asdict(spec) | dict.fromkeys(_local(spec), ""),  # type: ignore[call-overload]
         "inputs": inputs.keys_by_stage(),
         "run": run_id if stage.effects else None,
     }
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _local(spec: Any) -> list[str]:
+    """Its fields that are `Local`."""
+    return [name for name, kind in get_type_hints(type(spec), include_extras=True).items() if kind == Local]
+
+
+def is_made(stage: Stage[Any], spec: Any, inputs: Inputs, work: Work) -> bool:
+    """Whether `stage` has made already what this work would be a part of; `spec` has all fields of its spec."""
+    own = stage.spec(**{field.name: getattr(spec, field.name) for field in fields(stage.spec)})
+    return work.store.has(stage.name, content_key(stage, own, inputs, work.run_id))
 
 
 def run_stage(
@@ -187,21 +214,41 @@ def run_stage(
     `started` says when its work began where that was before this call: loading its libraries is part of it.
     """
     store = Store(settings.artifacts, settings.home / "cache")
-    inputs = Inputs.open(store, input_uris)
+    store.watch_erasures()  # before anything is asked of the world: what parts hold must be as it is from here on
+    inputs = Inputs.open(store, [uri for uri in input_uris if parts.stage_of(uri) not in stage.parts])
     if stage.resolve:
         spec = stage.resolve(spec, inputs, settings, run_id)
     key = content_key(stage, spec, inputs, run_id)
+    portable = {name: value for name, value in asdict(spec).items() if name not in _local(spec)}  # type: ignore[call-overload]
+    beforehand = [uri for uri in input_uris if parts.stage_of(uri) in stage.parts]
+    beforehand = parts.fitting(store, beforehand, portable, inputs.keys_by_stage())
     found = store.find(stage.name, key)
     if found and not stage.effects:
         events.log(f"{stage.name}: found {found.uri}, made before from the same inputs")
-        return Result(found.uri, key, cached=True)
+    else:
+        try:
+            with store.writing(stage.name, key, started) as path:
+                opened = tuple(parts.opened(store, beforehand))
+                with _retried_where_gone(store, opened):
+                    noun = stage.function(spec, inputs, Work(run_id, key, path, settings, store, events, opened))
+                _describe(stage, spec, inputs, key, noun, path)
+        except ErasedMeanwhile as error:
+            raise StageRetry(str(error)) from None
+    parts.remove(store, beforehand)
+    return Result(store.uri(stage.name, key), key, cached=found is not None and not stage.effects)
+
+
+@contextmanager
+def _retried_where_gone(store: Store, opened: Sequence[Artifact]) -> Iterator[None]:
+    """Another run for which the same parts were made removes them when it is done, and so does an erasure: raises
+    StageRetry where one could not be read because it has gone since it was opened."""
     try:
-        with store.writing(stage.name, key, started) as path:
-            noun = stage.function(spec, inputs, Work(run_id, key, path, settings, store, events))
-            _describe(stage, spec, inputs, key, noun, path)
-    except ErasedMeanwhile as error:
-        raise StageRetry(str(error)) from None
-    return Result(store.uri(stage.name, key), key, cached=False)
+        yield
+    except (ArtifactMissing, FileNotFoundError):
+        gone = next((part.uri for part in opened if not store.has(part.stage, part.key)), None)
+        if gone is None:
+            raise
+        raise StageRetry(f"{gone} was removed while it was read; the next attempt does without it") from None
 
 
 def _describe(stage: Stage[Spec], spec: Spec, inputs: Inputs, key: str, noun: Any, path: Path) -> None:

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from theta_ml.settings import Settings
+from theta_ml.settings import Settings, SettingsError
 from theta_ml.stage import StageFailed, StageRetry
+from theta_ml.store import explanation
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
 Answer = TypeVar("Answer")
 RUN_TAG = "theta.run_id"
@@ -53,8 +54,9 @@ def _client(uri: str) -> "MlflowClient":
 
 
 @contextmanager
-def mlflow_answers() -> Iterator[None]:
-    """Turns a server that is away into StageRetry; whatever else MLflow refuses passes through."""
+def mlflow_answers(settings: Settings) -> Iterator[None]:
+    """Turns a server that is away into StageRetry, and what is wrong with the bucket of its files, where they go to one
+    straight from here, into StageRetry or SettingsError; whatever else fails passes through."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -63,14 +65,26 @@ def mlflow_answers() -> Iterator[None]:
         if error.error_code not in _TRANSIENT:
             raise
         raise StageRetry(f"MLflow did not answer: {str(error).splitlines()[0][:300]}") from error
+    except Exception as error:
+        known = _bucket_fault(error, settings.mlflow_artifacts_url)
+        if known is None:
+            raise
+        raise known from error
 
 
-def if_there(ask: Callable[[], Answer]) -> Answer | None:
+def _bucket_fault(error: Exception, url: str | None) -> Exception | None:
+    """None for what is no fault of the bucket at `url`: what fails on this machine names a file."""
+    if url is None or getattr(error, "filename", None) is not None:
+        return None
+    return explanation(error, url, "use", "THETA_MLFLOW_ARTIFACTS_URL")
+
+
+def if_there(settings: Settings, ask: Callable[[], Answer]) -> Answer | None:
     """What MLflow answers; None where it does not have it, or has it no more. Raises StageRetry where it is away."""
     from mlflow.exceptions import MlflowException
 
     try:
-        with mlflow_answers():
+        with mlflow_answers(settings):
             return ask()
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
@@ -85,7 +99,7 @@ def retraining_run(settings: Settings, run_id: str, month: str) -> str:
     Raises StageRetry where a server is away, StageFailed where the retraining had another month before.
     """
     mlflow = client(settings)
-    with mlflow_answers():
+    with mlflow_answers(settings):
         found = _find(mlflow, settings, run_id)
         if found is None:
             with _creating(settings):
@@ -104,7 +118,7 @@ def candidate_run(settings: Settings, run_id: str, month: str, recipe: str) -> s
     """
     parent = retraining_run(settings, run_id, month)
     mlflow = client(settings)
-    with mlflow_answers():
+    with mlflow_answers(settings):
         found = _find_candidate(mlflow, parent, recipe)
         if found is None:
             with _creating(settings):
@@ -118,7 +132,7 @@ def end_run(settings: Settings, run_id: str, status: str) -> None:
     A candidate of it that still counts as running has failed: whoever is trained was ended by `end_candidate`.
     """
     mlflow = client(settings)
-    with mlflow_answers():
+    with mlflow_answers(settings):
         found = _find(mlflow, settings, run_id)
         if found is None:
             return
@@ -135,7 +149,7 @@ def end_candidate(settings: Settings, mlflow_run: str, finished: float) -> None:
     `finished` is when, in seconds since 1970; a training that was found, and not made, ended as its run began.
     """
     mlflow = client(settings)
-    with mlflow_answers():
+    with mlflow_answers(settings):
         info = mlflow.get_run(mlflow_run).info
         if info.status != "FINISHED":
             mlflow.set_terminated(mlflow_run, "FINISHED", max(int(finished * 1000), info.start_time))
@@ -156,7 +170,7 @@ def _find(mlflow: "MlflowClient", settings: Settings, run_id: str) -> "Run | Non
 
 def _create(mlflow: "MlflowClient", settings: Settings, run_id: str, month: str) -> "Run":
     experiment = mlflow.get_experiment_by_name(settings.experiment)
-    experiment_id = experiment.experiment_id if experiment else create_experiment(mlflow, settings.experiment)
+    experiment_id = found_experiment(settings, experiment) or create_experiment(settings, settings.experiment)
     return mlflow.create_run(experiment_id, tags={RUN_TAG: run_id, MONTH_TAG: month}, run_name=month)
 
 
@@ -176,10 +190,26 @@ def _create_candidate(mlflow: "MlflowClient", parent: str, month: str, recipe: s
     return mlflow.create_run(experiment, tags=tags, run_name=f"{month} {recipe}")
 
 
-def create_experiment(mlflow: "MlflowClient", name: str) -> str:
+def found_experiment(settings: Settings, found: "Experiment | None") -> str | None:
+    """Its id. Raises SettingsError where its files go elsewhere than the settings say: MLflow cannot move it."""
+    if found is None:
+        return None
+    root = settings.mlflow_artifacts_url
+    if root and not found.artifact_location.startswith(root.rstrip("/") + "/"):
+        raise SettingsError(
+            f"the MLflow experiment {found.name} keeps its files at {found.artifact_location}, which cannot change: "
+            f"set THETA_EXPERIMENT to a new name to have them at {root}, or take THETA_MLFLOW_ARTIFACTS_URL back"
+        )
+    return str(found.experiment_id)
+
+
+def create_experiment(settings: Settings, name: str) -> str:
     """Its id."""
+    root = settings.mlflow_artifacts_url
     # The kind spares the reader a page that asks whether this is about prompts.
-    return str(mlflow.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"}))
+    tags = {"mlflow.experimentKind": "custom_model_development"}
+    location = f"{root.rstrip('/')}/{name}" if root else None
+    return str(client(settings).create_experiment(name, artifact_location=location, tags=tags))
 
 
 @contextmanager
@@ -197,10 +227,10 @@ def _creating(settings: Settings) -> Iterator[None]:
 
 def run_url(settings: Settings, mlflow_run: str) -> str | None:
     """The run's page; None where the server has no pages. Raises StageRetry where it is away."""
-    base = settings.require_mlflow().rstrip("/")
-    if not base.startswith("http"):
+    base = settings.mlflow_pages
+    if base is None:
         return None
-    with mlflow_answers():
+    with mlflow_answers(settings):
         experiment = client(settings).get_run(mlflow_run).info.experiment_id
     return f"{base}/#/experiments/{experiment}/runs/{mlflow_run}"
 
@@ -210,7 +240,7 @@ def log_params(settings: Settings, mlflow_run: str, params: Mapping[str, Any]) -
     from mlflow.entities import Param, RunTag
 
     mlflow = client(settings)
-    with mlflow_answers():
+    with mlflow_answers(settings):
         there = mlflow.get_run(mlflow_run).data.params
         texts = {name: str(value)[:_LONGEST_PARAM] for name, value in params.items()}
         new = [Param(name, text) for name, text in texts.items() if name not in there]
@@ -222,7 +252,7 @@ def log_params(settings: Settings, mlflow_run: str, params: Mapping[str, Any]) -
 def set_tags(settings: Settings, mlflow_run: str, tags: Mapping[str, Any]) -> None:
     from mlflow.entities import RunTag
 
-    with mlflow_answers():
+    with mlflow_answers(settings):
         client(settings).log_batch(mlflow_run, tags=[RunTag(name, str(value)[:5000]) for name, value in tags.items()])
 
 
@@ -241,7 +271,7 @@ def log_metrics(settings: Settings, mlflow_run: str, rows: Iterable[Mapping[str,
         for row in rows
         for name, value in _numbers(row)
     ]
-    with mlflow_answers():
+    with mlflow_answers(settings):
         for start in range(0, len(metrics), _BATCH):
             client(settings).log_batch(mlflow_run, metrics=metrics[start : start + _BATCH])
 
@@ -250,7 +280,7 @@ def replay(settings: Settings, mlflow_run: str, rows: list[dict[str, Any]]) -> i
     """Logs the points of `rows` that live logging lost, and says how many they were."""
     mlflow = client(settings)
     names = {name for row in rows for name, _ in _numbers(row)}
-    with mlflow_answers():
+    with mlflow_answers(settings):
         there = {name: {point.step for point in mlflow.get_metric_history(mlflow_run, name)} for name in names}
     missing = [
         {"step": row["step"], **({"time": row["time"]} if "time" in row else {}), **left}

@@ -103,7 +103,7 @@ class AnsweredOperator(StageOperator):
     """
 
     def __init__(self, *, option: str, by: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(any_code=True, **kwargs)  # who answers may take days, and nobody should be asked again
         self.option = option
         self.by = by
 

@@ -9,7 +9,7 @@ import os
 import selectors
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -21,6 +21,8 @@ PASSED_ON_PREFIXES = (
     "THETA_", "MLFLOW_", "CUDA_", "NVIDIA_", "NCCL_", "TORCH_", "TORCHINDUCTOR_", "OMP_", "HF_", "AWS_",
     "GX_", "DO_NOT_TRACK",
 )  # fmt: skip
+KEPT_BACK = {"THETA_CELERY_BROKER", "THETA_AIRFLOW_PASSWORD"}
+"""Whoever has the broker makes workers run what they like; a stage speaks to neither it nor Airflow."""
 GRACE_SECONDS = 5
 COMMAND = (sys.executable, "-m", "theta_ml", "stage")
 
@@ -30,7 +32,7 @@ def stage_environment(environment: dict[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)
+        if name not in KEPT_BACK and (name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES))
     }  # fmt: skip
 
 
@@ -50,6 +52,13 @@ class StageProcess:
         )
         os.close(child_end)
         self._events = os.fdopen(events, "rb")
+
+    def run(self, hear: Callable[[dict[str, Any]], None]) -> int:
+        """Until it ends; `hear` gets what it says. Its exit code, negative where a signal ended it."""
+        with self:
+            for event in self.events():
+                hear(event)
+            return self.returncode
 
     @property
     def returncode(self) -> int:

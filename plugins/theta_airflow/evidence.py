@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from theta_ml.evaluation.sentence import says_yes
 from theta_ml.evaluation.verdict import Check, Verdict
-from theta_ml.settings import Settings, load_settings
+from theta_ml.settings import Settings, SettingsError, load_settings
 from theta_ml.stage import StageRetry
 from theta_ml.store import Store
 
@@ -104,7 +104,7 @@ def _linked(verdict: Verdict, settings: Settings) -> Iterator[str]:
     try:
         for title, url in _links(verdict, settings):
             yield f"[{title}]({url})"
-    except (StageRetry, MlflowException, OSError) as error:  # OSError: what requests raises is one
+    except (StageRetry, SettingsError, MlflowException, OSError) as error:  # OSError: what requests raises is one
         yield f"Reports are not linked here: {_plain(str(error)[:_LONGEST_REASON])}"
 
 
@@ -127,7 +127,7 @@ def _reports(settings: Settings, mlflow_run: str) -> Iterator[tuple[str, str]]:
         return
     mlflow: Any = client(settings)
     for title, path in REPORTS.items():
-        with mlflow_answers():
+        with mlflow_answers(settings):
             there = {file.path for file in mlflow.list_artifacts(mlflow_run, path.partition("/")[0])}
         if path in there:
             yield title, f"{page}/artifacts/{path}"

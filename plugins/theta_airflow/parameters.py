@@ -27,6 +27,14 @@ RETRAIN = {
     ),
     "preset": Param("tiny", enum=["tiny", "base"], description="Size and hyper-parameters of the model"),
     "tokenizer": Param("champion", enum=["champion", "new"], description="Keep the champion's, or train a new one"),
+    "shards": Param(
+        load_settings().shards,
+        type="integer",
+        minimum=1,
+        maximum=64,
+        title="Shards",
+        description="Into how many parts snapshot and corpus are split; workers make them side by side",
+    ),
     "approval": Param(
         load_settings().approval, type="boolean", description="A person must say yes before a candidate is promoted"
     ),

@@ -1,17 +1,21 @@
 """The one operator of Theta's DAGs: a task is a stage, a stage is a command."""
 
 import logging
+import socket
 import time
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Protocol
 
 from airflow.sdk import BaseOperator, Context, TaskInstanceState
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from theta_airflow.child import StageProcess
+from theta_airflow.code import require_one_code
 from theta_airflow.mail import deliver
 from theta_airflow.month import month_of_run
+from theta_airflow.placing import place
 from theta_ml.cli.stage import EXIT_CONFIG, EXIT_FAILED, EXIT_SKIPPED
+from theta_ml.settings import load_settings
 
 EXIT_USAGE = 2  # click's
 FAILED = {TaskInstanceState.FAILED}
@@ -19,14 +23,27 @@ PROGRESS_SECONDS = 5
 """At most one progress line in the task's log in this time."""
 
 
+class Running(Protocol):
+    """A stage at work, somewhere."""
+
+    def run(self, hear: Callable[[dict[str, Any]], None]) -> int:
+        """Until it ends; `hear` gets its events. Its exit code."""
+
+    def stop(self) -> None:
+        """Asks it to end, with time for a checkpoint."""
+
+
 class StageOperator(BaseOperator):
-    """Runs `theta stage STAGE` and hands its artifact on as XCom `{"uri", "key"}`, nothing else.
+    """Runs `theta stage STAGE` and hands its artifact on as XCom: `uri` and `key`, and by which `code` on which `host`.
 
     `takes` names the tasks whose artifacts are inputs: of a task in the same mapped group that of the same map index,
     of another one those of all its instances; one that was skipped or failed is left out. `values` are parameters of
     the stage. With `any_of`, the task ends as that task's instances did unless one of them succeeded (of Airflow's
     trigger rules, those that want one success do not wait for the others, or mind a skipped one). With
-    `watch_failures`, the stage is told which tasks of the run failed.
+    `watch_failures`, the stage is told which tasks of the run failed, but for those that the run `does_without`: what
+    they work for beforehand does their work itself. A stage with `gpu` runs where the setting `train_on` says (see
+    `theta_airflow.placing`). What it takes must have been made by the code that it runs itself (AirflowException where
+    not), but with `any_code`: for a stage that tells of the others, or that a person's answer stands before.
     """
 
     template_fields: Sequence[str] = ("values",)
@@ -40,37 +57,50 @@ class StageOperator(BaseOperator):
         values: dict[str, str] | None = None,
         any_of: str | None = None,
         watch_failures: bool = False,
+        does_without: Collection[str] = (),
+        gpu: bool = False,
+        any_code: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(task_id=stage, **kwargs)
+        super().__init__(task_id=stage, **(place(gpu) | kwargs))
         self.stage = stage
         self.takes = list(takes)
         self.values = values or {}
         self.any_of = any_of
         self.watch_failures = watch_failures
-        self._process: StageProcess | None = None
+        self.does_without = set(does_without)
+        self.gpu = gpu
+        self.any_code = any_code
+        self._running: Running | None = None
         self._progressed = 0.0
 
     def execute(self, context: Context) -> dict[str, str]:
         if self.any_of:
             _require_success(self.any_of, context)
-        result: dict[str, str] = {}
-        reason = ""
-        with StageProcess(self._arguments(context)) as self._process:
-            for event in self._process.events():
-                self._show(event)
-                if event["event"] == "result":
-                    result = {"uri": event["uri"], "key": event["key"]}
-                elif event["event"] == "error":
-                    reason = event["message"]
-            code = self._process.returncode
-        if code or not result:
-            raise _outcome(self.stage, code, reason)
-        return result
+        heard: dict[str, dict[str, Any]] = {}
+
+        def hear(event: dict[str, Any]) -> None:
+            heard[event["event"]] = event
+            self._show(event)
+
+        self._running = self._begun(context)
+        code = self._running.run(hear)
+        if code or "result" not in heard:
+            raise _outcome(self.stage, code, heard.get("error", {}).get("message", ""))
+        made = {name: heard["result"][name] for name in ("uri", "key", "code")}
+        return made | {"host": socket.gethostname()}
 
     def on_kill(self) -> None:
-        if self._process:
-            self._process.stop()
+        if self._running:
+            self._running.stop()
+
+    def _begun(self, context: Context) -> Running:
+        arguments = self._arguments(context)
+        if self.gpu and load_settings().train_on == "kubernetes":
+            from theta_airflow.pod import StagePod  # loads Kubernetes' client, which nothing else needs
+
+            return StagePod(arguments, context)
+        return StageProcess(arguments)
 
     def _arguments(self, context: Context) -> list[str]:
         run_id = str(context["dag_run"].run_id)
@@ -87,7 +117,11 @@ class StageOperator(BaseOperator):
         return self.values
 
     def _input_uris(self, context: Context) -> list[str]:
-        return [artifact["uri"] for task in self.takes for artifact in self._artifacts(task, context)]
+        """Raises AirflowException where one was made by other code than is to take it."""
+        taken = [(task, artifact) for task in self.takes for artifact in self._artifacts(task, context)]
+        if not self.any_code:
+            require_one_code(taken)
+        return [artifact["uri"] for _, artifact in taken]
 
     def _artifacts(self, task: str, context: Context) -> list[dict[str, str]]:
         """What `task` handed on, in the order of its map indexes."""
@@ -101,7 +135,7 @@ class StageOperator(BaseOperator):
 
     def _failed_tasks(self, context: Context) -> list[str]:
         """Tasks that failed of themselves, not because of one before them; of a mapped one, as TASK[MAP INDEX]."""
-        states = _states(context)
+        states = {of: state for of, state in _states(context).items() if of[0] not in self.does_without}
         stopped = _in_states(states, FAILED | {TaskInstanceState.UPSTREAM_FAILED})
         return [
             task if index is None else f"{task}[{index}]"

@@ -1,4 +1,7 @@
--- What can be told of a conversation without its text: a row a conversation of the span, nobody's words in it.
+-- What can be told of a conversation without its text: a row a conversation of the span, nobody's words in it. The
+-- span's bounds stand beside each table that is kept by month: Postgres opens no other month. Ids alone
+-- are joined: of two columns that must be equal Postgres expects next to no rows, and chooses a plan for so few. Shards
+-- are those of snapshot.sql.
 SELECT
     conversation_id,
     source,
@@ -31,6 +34,12 @@ FROM (
       AND NOT EXISTS (
           SELECT FROM erased_conversations AS erased WHERE erased.conversation_id = conversations.conversation_id
       )
+      AND (
+          %(shards)s = 1
+          OR CASE mod(hashtextextended(conversation_id, 0) & 9223372036854775807, %(shards)s)
+              WHEN %(shard)s THEN true ELSE false
+          END
+      )
 ) AS seen
 LEFT JOIN (
     SELECT
@@ -47,12 +56,20 @@ LEFT JOIN (
         min(position) FILTER (WHERE role = 'assistant') AS first_reply,
         -- the slope of time over position: below zero where the messages' times run backwards; in small numbers and to
         -- the microsecond, else the rounding of equal times falls on either side of zero
-        round(regr_slope(date_part('epoch', created_at - occurred_at), position)::numeric, 6)::float8 AS seconds_a_turn
+        round(regr_slope(date_part('epoch', created_at - conversations.occurred_at), position)::numeric, 6)::float8 AS seconds_a_turn
     FROM messages
     JOIN conversations USING (conversation_id)
-    WHERE occurred_at >= %(start)s
-      AND occurred_at < %(end)s
+    WHERE conversations.occurred_at >= %(start)s
+      AND conversations.occurred_at < %(end)s
+      AND messages.occurred_at >= %(start)s
+      AND messages.occurred_at < %(end)s
       AND landed_at <= %(watermark)s
+      AND (
+          %(shards)s = 1
+          OR CASE mod(hashtextextended(conversation_id, 0) & 9223372036854775807, %(shards)s)
+              WHEN %(shard)s THEN true ELSE false
+          END
+      )
     GROUP BY conversation_id
 ) AS said USING (conversation_id)
 LEFT JOIN (

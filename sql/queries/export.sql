@@ -30,5 +30,8 @@ CROSS JOIN LATERAL (
         array_agg(created_at ORDER BY position) AS created_ats
     FROM messages
     WHERE messages.conversation_id = span.conversation_id
+      AND messages.occurred_at = span.occurred_at -- of all months, the one to look in
+      AND messages.occurred_at >= %(start)s
+      AND messages.occurred_at < %(end)s
 ) AS talk
 ORDER BY occurred_at, conversation_id COLLATE "C"

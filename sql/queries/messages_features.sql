@@ -8,7 +8,7 @@ SELECT
     role,
     messages.rating,
     created_at,
-    date_part('epoch', created_at - occurred_at) AS seconds_in,
+    date_part('epoch', created_at - conversations.occurred_at) AS seconds_in,
     char_length(content) AS chars,
     (
         content !~ '[A-Za-z0-9]'
@@ -63,9 +63,17 @@ SELECT
     END AS template_hash
 FROM conversations
 JOIN messages USING (conversation_id)
-WHERE occurred_at >= %(start)s
-  AND occurred_at < %(end)s
+WHERE conversations.occurred_at >= %(start)s
+  AND conversations.occurred_at < %(end)s
+  AND messages.occurred_at >= %(start)s
+  AND messages.occurred_at < %(end)s
   AND landed_at <= %(watermark)s
   AND NOT EXISTS (
       SELECT FROM erased_conversations AS erased WHERE erased.conversation_id = conversations.conversation_id
+  )
+  AND (
+      %(shards)s = 1
+      OR CASE mod(hashtextextended(conversation_id, 0) & 9223372036854775807, %(shards)s)
+          WHEN %(shard)s THEN true ELSE false
+      END
   )

@@ -11,14 +11,13 @@ WITH busiest AS (
 known AS (
     SELECT DISTINCT language
     FROM conversations
-    WHERE occurred_at >= %(past_start)s
-      AND occurred_at < %(start)s
+    WHERE {past_conversations}
       AND landed_at <= %(watermark)s
       AND language IS NOT NULL
-      AND to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM') = ANY (%(past)s)
 ),
 imported AS (
-    SELECT sum(rejected) / greatest(sum(conversations + duplicates + rejected), 1) AS rejected
+    -- a line turned away, for it was erased or its month is detached, is no fault of the feed
+    SELECT sum(rejected - turned_away) / greatest(sum(conversations + duplicates + rejected - turned_away), 1) AS rejected
     FROM import_batches
     WHERE batch_id IN (
         SELECT batch_id

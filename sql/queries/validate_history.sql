@@ -12,8 +12,7 @@ LEFT JOIN (
     FROM (
         SELECT to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM') AS month, user_id, count(*) AS conversations
         FROM conversations
-        WHERE occurred_at >= %(past_start)s
-          AND occurred_at < %(start)s
+        WHERE {past_conversations}
           AND landed_at <= %(watermark)s
         GROUP BY month, user_id
     ) AS users

@@ -1,9 +1,12 @@
 """The arithmetic of `theta bench pipeline`, and the frame's exit code."""
 
 import json
+import runpy
+from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import DAG
 from click.testing import CliRunner
 
 from theta_ml.bench import COLUMNS, bench, row
@@ -30,3 +33,24 @@ def test_a_missed_target_is_told_by_the_exit_code(monkeypatch: pytest.MonkeyPatc
     done = CliRunner().invoke(bench, ["up", "--json"])
     assert done.exit_code == code
     assert tuple(json.loads(done.stdout)["rows"][0]) == COLUMNS
+
+
+def shape(dag: DAG) -> dict[str, tuple[set[str], str, list[str]]]:
+    """Of each task: what follows, its trigger rule, the groups with which it is mapped."""
+    return {
+        task.task_id: (
+            task.downstream_task_ids,
+            str(task.trigger_rule),
+            [each.group_id or "" for each in task.iter_mapped_task_groups()],
+        )
+        for task in dag.tasks
+    }
+
+
+def test_the_peer_has_the_shape_of_theta_retrain() -> None:
+    root = Path(__file__).parents[2]
+    ours, theirs = (
+        next(each for each in runpy.run_path(str(root / file)).values() if isinstance(each, DAG))
+        for file in ("dags/theta_retrain.py", "plugins/bench/bench_peer.py")
+    )
+    assert shape(theirs) == shape(ours)

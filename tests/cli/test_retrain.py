@@ -36,7 +36,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Asked:
 
 
 def test_every_option_is_a_parameter_that_the_dag_takes(asked: Asked) -> None:
-    options = ["--bootstrap", "--accept-feed", "--new-tokenizer", "--approval", "--approval-hours", "2"]
+    options = ["--bootstrap", "--accept-feed", "--new-tokenizer", "--approval"]
+    options += ["--approval-hours", "2", "--shards", "4"]
     done = CliRunner().invoke(cli.retrain, ["--month", "2026-02", *options])
     assert done.exit_code == 0, done.output
     assert set(asked.parameters) == set(RETRAIN)

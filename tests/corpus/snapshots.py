@@ -53,12 +53,14 @@ def record(conversation_id: str, month: str, texts: list[tuple[str, str]], split
     }
 
 
-def write_snapshot(store: Store, months: dict[str, list[dict[str, Any]]], key: str = "s1") -> str:
-    """URI of a snapshot artifact that holds these conversations."""
+def write_snapshot(
+    store: Store, months: dict[str, list[dict[str, Any]]], key: str = "s1", group: int | None = None
+) -> str:
+    """URI of a snapshot artifact that holds these conversations; `group` of them in a row group."""
     with store.writing("snapshot", key) as path:
         for month, rows in months.items():
             rows = sorted(rows, key=lambda row: row["conversation_id"])
-            pq.write_table(pa.Table.from_pylist(rows, SCHEMA), path / file_name(month))
+            pq.write_table(pa.Table.from_pylist(rows, SCHEMA), path / file_name(month), row_group_size=group)
         files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(path.iterdir())}
         total = sum(map(len, months.values()))
         window = sorted(months)

@@ -10,6 +10,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from theta_ml.corpus.commands import data
+from theta_ml.landing.months import make_months
 
 TABLE = 'conversation_id,role,content\n1,user,"Mail a@b.example"\n1,assistant,Done.\n2,waiter,hm\n'
 
@@ -117,6 +118,7 @@ def test_counts_of_the_landing_zone_and_of_what_corpora_took(
 ) -> None:
     monkeypatch.setenv("THETA_DATABASE_URL", database_url)
     with psycopg.connect(database_url) as connection:
+        make_months(connection, ["2026-01"])
         connection.execute(
             "INSERT INTO conversations (conversation_id, source, occurred_at) VALUES ('c1', 'app', '2026-01-02')"
         )

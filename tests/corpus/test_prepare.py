@@ -90,6 +90,8 @@ def test_what_is_packed_is_recorded_and_reproducible(settings: Settings, store: 
     assert corpus.tokenizer_key == ChatTokenizer.load(artifact.path / "tokenizer").key()
     assert Counter(taken(settings, result.key).values()) == corpus.documents
     again = Settings(home=tmp_path / "again", database_url=settings.database_url)
+    other_store = Store(again.artifacts, again.home / "cache")
+    inputs = [write_snapshot(other_store, MONTHS), *passed_checks(other_store)]
     assert run(again, PrepareSpec("2026-02"), inputs).key == result.key
     one, other = files_of(tmp_path), files_of(tmp_path / "again")
     assert one.keys() == other.keys() and len(one) > 50  # units of two months and of the catalog's datasets

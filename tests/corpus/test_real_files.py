@@ -10,6 +10,7 @@ import pytest
 
 from tests.corpus.real import FILES, FOLDER
 from tests.corpus.snapshots import passed_checks
+from theta_ml.bench.corpus import undated
 from theta_ml.corpus import prepare
 from theta_ml.events import Events
 from theta_ml.landing import snapshot
@@ -33,9 +34,7 @@ def settings(tmp_path: Path, database_url: str) -> Iterator[Settings]:
 def test_every_conversation_is_accounted_for(settings: Settings) -> None:
     with psycopg.connect(settings.require_database()) as connection:
         importer = Importer(connection, day=DAY)
-        results = [importer.run(FOLDER / f"{file}.jsonl.gz") for file in FILES]
-        connection.execute("UPDATE conversations SET occurred_at = %s", [DAY])  # where a file had dates of its own
-        connection.execute("UPDATE messages SET created_at = NULL")
+        results = [importer.run(undated(FOLDER / f"{file}.jsonl.gz", settings.home)) for file in FILES]
     landed = sum(result.counts.conversations for result in results)
     assert landed + sum(result.counts.rejected for result in results) == 22_150
     store = Store(settings.artifacts, settings.home / "cache")

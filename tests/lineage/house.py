@@ -17,7 +17,7 @@ from tests.corpus.snapshots import conversations, passed_checks
 from tests.landing.feed import land, write
 from theta_ml.champion import Champion
 from theta_ml.corpus.prepare import STAGE as PREPARE
-from theta_ml.corpus.prepare import PrepareSpec
+from theta_ml.corpus.spec import PrepareSpec
 from theta_ml.corpus.tokenizer import ChatTokenizer
 from theta_ml.events import Events
 from theta_ml.landing.parquet import split_of

@@ -37,7 +37,7 @@ NOTED = id_in("train")
 @pytest.fixture
 def house(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> House:
     """Its artifacts lie in its home; in a bucket for a test that is parametrized so."""
-    bucket = f"memory://{uuid.uuid4().hex}" if getattr(request, "param", "") == "bucket" else None
+    bucket = f"{request.getfixturevalue('bucket')}/artifacts" if getattr(request, "param", "") == "bucket" else None
     return House(Settings(home=tmp_path / "home", database_url=database_url, artifacts_url=bucket))  # type: ignore[arg-type]
 
 
@@ -310,17 +310,22 @@ def test_broken_off_at_any_point_it_is_completed_by_the_same_command(
 
         return change
 
-    for owner, name in ((Rewriting, "edited"), (Rewriting, "replacing"), (Store, "begin_erasure"), (landed, "remove")):
-        monkeypatch.setattr(owner, name, breaking(getattr(owner, name)))
     attempts, report = 0, None
-    while report is None:
-        left["changes"] = 1 + attempts % 2  # of which the attempt may make one or two more than before
-        try:
-            left["changes"] += attempts // 2
-            report = house.erase("conversation", NOTED)
-        except Broken:
-            attempts += 1
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        for owner, name in (
+            (Rewriting, "edited"),
+            (Rewriting, "replacing"),
+            (Store, "begin_erasure"),
+            (landed, "remove"),
+        ):
+            patched.setattr(owner, name, breaking(getattr(owner, name)))
+        while report is None:
+            left["changes"] = 1 + attempts % 2  # of which the attempt may make one or two more than before
+            try:
+                left["changes"] += attempts // 2
+                report = house.erase("conversation", NOTED)
+            except Broken:
+                attempts += 1
     assert attempts > 5
     assert house.found_in(*SECRETS, NOTED) == []
     assert report["report"]["landing"]["messages"] == 2

@@ -60,6 +60,26 @@ def test_services_named_by_the_environment_are_used_and_not_started(monkeypatch:
     assert written["database_url"] == "postgresql://u:p@db.example/theta"
 
 
+def test_a_broker_brings_workers_and_given_up_takes_them_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as told:
+        told.setenv("THETA_CELERY_BROKER", "redis://:secret@127.0.0.1/3")
+        assert {"worker-default", "worker-gpu"} < set(start().services)
+        broker = load_settings().celery_broker
+        assert broker is not None
+        assert "secret" not in repr(broker)
+    # What an earlier start wrote says where workers are found, not that there shall be some.
+    assert load_settings().celery_broker == broker
+    assert not {"worker-default", "worker-gpu"} & set(start().services)
+    assert load_settings().celery_broker is None
+
+
+def test_a_broker_that_is_no_redis_is_refused_without_telling_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THETA_CELERY_BROKER", "amqp://u:secret@127.0.0.1")
+    with pytest.raises(SettingsError, match="THETA_CELERY_BROKER") as told:
+        asked()
+    assert "secret" not in str(told.value)
+
+
 def test_a_mail_server_given_up_takes_its_login_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as told:
         told.setenv("THETA_SMTP_HOST", "mail.example")

@@ -111,7 +111,7 @@ def test_a_task_queued_for_long_beside_free_slots_restarts_the_scheduler(
     process = sleeper(tmp_path, "scheduler")
     try:
         watchdog = Watchdog(plan, probes, Supervisor(plan.layout), Watch(plan.layout))
-        watchdog._look_at_queue(scheduler(process.pid, started=0))
+        watchdog._look_at_queue({"scheduler": scheduler(process.pid, started=0)})
         psutil.wait_procs([process], timeout=0.5)
         assert (process.poll() == -signal.SIGKILL) == restarted
     finally:

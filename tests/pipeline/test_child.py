@@ -5,11 +5,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from theta_airflow import child
 from theta_airflow.child import StageProcess, stage_environment
+
+from theta_ml.cli.stage import EXIT_CONFIG
+from theta_ml.code import code_version
 
 WAITING_STAGE = """
 import signal, sys, threading
@@ -37,6 +41,8 @@ def test_a_stage_gets_what_it_needs_and_no_secret_of_airflow() -> None:
         "AIRFLOW__API_AUTH__JWT_SECRET": "s",
         "AIRFLOW_CONN_X": "s",
         "AWS_X": "1",
+        "THETA_CELERY_BROKER": "redis://:s@redis:6379/0",
+        "THETA_AIRFLOW_PASSWORD": "s",
     }
     assert stage_environment(given) == {"PATH": "/bin", "THETA_HOME": "/h", "AWS_X": "1"}
 
@@ -81,6 +87,15 @@ with child.StageProcess([]) as process:
         stage = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
     assert psutil.wait_procs([stage], timeout=10)[1] == []
+
+
+def test_a_stage_of_other_code_than_its_caller_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THETA_CODE", "0123456789ab")
+    heard: list[dict[str, Any]] = []
+    assert StageProcess(["select", "--month", "2026-01"]).run(heard.append) == EXIT_CONFIG
+    (error,) = (event for event in heard if event["event"] == "error")
+    assert error["kind"] == "setting" and f"has code {code_version()}" in error["message"]
+    assert "0123456789ab" in error["message"] and "THETA_IMAGE" in error["message"]
 
 
 def test_wrong_usage_is_told_by_its_exit_code() -> None:

@@ -15,6 +15,7 @@ from tests.quality.snapshots import Conversation
 from theta_ml.events import Events
 from theta_ml.landing import snapshot
 from theta_ml.landing.database import connect_url
+from theta_ml.landing.months import make_months
 from theta_ml.quality import validate
 from theta_ml.quality.validate import ValidationReport
 from theta_ml.settings import Settings
@@ -62,7 +63,8 @@ class Landed:
         self.times += 1
         rows = [row for conversations in months.values() for row in _unique(conversations)]
         with connect_url(self.url) as connection:
-            connection.execute("TRUNCATE conversations CASCADE")
+            connection.execute("TRUNCATE conversations, landed_ids CASCADE")
+            make_months(connection, {row["created_at"][:7] for row in rows})
             with copying(connection, "conversations", _CONVERSATION) as write:
                 for row in rows:
                     write.write_row(_conversation(row))
@@ -73,7 +75,7 @@ class Landed:
 
 
 _CONVERSATION = "conversation_id, source, language, topics, user_id, rating, occurred_at, landed_at"
-_MESSAGE = "conversation_id, position, role, content, author, rating, created_at"
+_MESSAGE = "conversation_id, occurred_at, position, role, content, author, rating, created_at"
 
 
 @contextmanager
@@ -108,6 +110,7 @@ def _conversation(row: Conversation) -> tuple[Any, ...]:
 def _message(row: Conversation, position: int, message: dict[str, Any]) -> tuple[Any, ...]:
     return (
         row["id"],
+        datetime.fromisoformat(row["created_at"]),
         position,
         message["role"],
         message["content"],

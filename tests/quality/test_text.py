@@ -10,6 +10,7 @@ import psycopg
 from tests.quality import damage
 from tests.quality.landed import Landed, Months
 from theta_ml.landing.database import query
+from theta_ml.landing.shards import WHOLE
 from theta_ml.quality.text import LETTER_OR_DIGIT, PATTERNS
 
 FLAGS = {
@@ -40,7 +41,7 @@ def asked(landed: Landed, texts: list[str]) -> dict[str, list[bool]]:
     messages = [{"role": "assistant", "content": text} for text in texts]
     row = {"id": "all", "source": "test", "created_at": "2026-01-05T00:00:00+00:00", "messages": messages}
     landed.land({"2026-01": [row]})
-    span: dict[str, Any] = {"start": "2026-01-01Z", "end": "2026-02-01Z", "watermark": "2100-01-01Z"}
+    span: dict[str, Any] = {"start": "2026-01-01Z", "end": "2026-02-01Z", "watermark": "2100-01-01Z", **WHOLE.arguments}
     columns = ", ".join(f"({feature}) > 0" for feature in (*FLAGS.values(), "blank"))
     statement = f"SELECT {columns} FROM ({query('messages_features').decode()}) AS features ORDER BY position"
     with psycopg.connect(landed.url) as connection:

@@ -12,9 +12,13 @@ import psycopg
 import pytest
 
 from tests.quality import damage
-from tests.quality.landed import Landed, Months
+from tests.quality.landed import LATER, Landed, Months
 from tests.quality.snapshots import Conversation
+from theta_ml.landing import snapshot
 from theta_ml.landing import suites as suites_module
+from theta_ml.landing.detaching import detach
+from theta_ml.quality import tables as tables_module
+from theta_ml.quality import validate
 from theta_ml.quality.history import Past, usual_user, usual_volume, whole_months
 from theta_ml.quality.validate import ValidationReport
 from theta_ml.stage import StageFailed
@@ -228,7 +232,8 @@ def test_a_time_that_lost_its_zone_and_imports_that_rejected_much_block_the_mont
     landed.land(until(chats, "2026-01"))
     with psycopg.connect(landed.url) as connection:
         connection.execute(
-            "INSERT INTO import_batches (file, conversations, rejected) VALUES ('a', 60, 20), ('b', 9, 9)"
+            "INSERT INTO import_batches (file, conversations, rejected, turned_away)"
+            " VALUES ('a', 60, 520, 500), ('b', 9, 9, 0)"
         )
         connection.execute("UPDATE conversations SET batch_id = 1")
         connection.execute("ALTER TABLE model_feedback ALTER given_at TYPE timestamp")
@@ -238,6 +243,26 @@ def test_a_time_that_lost_its_zone_and_imports_that_rejected_much_block_the_mont
         " type; 25 % of the rows of the imports that brought the month were rejected, for their id, date, roles"
         " or text (at most 10 %)"
     )
+
+
+def test_a_month_that_left_meanwhile_is_not_judged_as_a_feed_that_broke(
+    landed: Landed, orders: Months, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landed.land(until(orders, "2026-02"))
+    frozen = landed.run(snapshot.STAGE, [], month="2026-02", watermark=LATER)
+    original = tables_module._make
+
+    def late(connection: psycopg.Connection, *arguments: Any) -> tables_module.FeatureTables:
+        detach(connection, "2026-01")
+        return original(connection, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tables_module, "_make", late)
+        with pytest.raises(StageFailed, match="2026-01 is detached: `theta landing attach 2026-01`"):
+            landed.run(validate.STAGE, [frozen.uri], month="2026-02")
+    monkeypatch.setattr(tables_module, "_make", None)  # nothing is made any more
+    with pytest.raises(StageFailed, match="2026-01 is detached"):
+        landed.run(validate.STAGE, [frozen.uri], month="2026-02")
 
 
 def test_a_threshold_can_be_set_and_the_same_data_gives_the_same_report(landed: Landed, orders: Months) -> None:

@@ -16,7 +16,7 @@ from theta_ml.registry.champion import at_version, model_version, versions
 from theta_ml.registry.check import check
 from theta_ml.registry.retention import plan, prune
 from theta_ml.stage import StageFailed
-from theta_ml.store import ArtifactMissing
+from theta_ml.store import MARKER, STALE_SECONDS, ArtifactMissing
 from theta_ml.tracking import client
 
 
@@ -43,6 +43,7 @@ def _eight(pipeline: Pipeline) -> None:
             pipeline.promote(month, run, uris, decided)
 
 
+@pytest.mark.parametrize("settings", ["folder", "bucket"], indirect=True)
 def test_old_versions_leave_with_their_files(hand: Pipeline) -> None:
     _eight(hand)
     uris = {number: _training(hand, number) for number in range(1, 9)}
@@ -58,8 +59,8 @@ def test_old_versions_leave_with_their_files(hand: Pipeline) -> None:
     assert _numbers(hand) == done["kept"] == [1, 2, 7, 8]
     mlflow = client(hand.settings)
     for number in range(1, 9):
-        gone, place = number in done["removed"], Path(uris[number].removeprefix("file://"))
-        files = {path.name for path in place.rglob("*") if path.is_file()}
+        gone = number in done["removed"]
+        files = {name.rpartition("/")[2] for name in hand.store.names(uris[number])}
         assert ("model.safetensors" in files) is not gone
         assert {"artifact.json", "history.jsonl"} <= files
         run, path = uploaded[number]
@@ -177,6 +178,16 @@ def test_the_stage_keeps_what_the_setting_says(measuring: Pipeline) -> None:
         if number == 1:
             measuring.promote("2026-01", "run-1", uris, decided)
     few = Pipeline(measuring.settings.model_copy(update={"keep_versions": 1}))
+    shards = {stage: few.make(stage, {}) for stage in ("extract", "spool", "tokenizer")}
+    for uri in (few.make("extract", {"old": True}), few.make("spool", {"old": True})):
+        _age(Path(uri.removeprefix("file://")) / MARKER)
     assert few.stage("retain", "2026-04", "daily", []).document["value"]["removed"] == [2]
     assert httpx.get(f"{measuring.settings.require_mlflow()}/health").is_success
     assert _numbers(measuring) == [1, 3]
+    assert {stage: few.store.places(stage) for stage in shards} == {stage: [uri] for stage, uri in shards.items()}
+
+
+def _age(marker: Path) -> None:
+    """As if it had been written longer ago than any stage takes."""
+    told = json.loads(marker.read_text())
+    marker.write_text(json.dumps(told | {"finished": told["finished"] - STALE_SECONDS - 1}))

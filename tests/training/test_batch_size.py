@@ -72,7 +72,7 @@ def test_a_resume_with_less_memory_chooses_anew(tmp_path: Path, monkeypatch: pyt
     needed = estimate(model, LOAD)
     assert hyper.rows_per_step == 4
     for room, rows in ((needed.of(2), 2), (needed.of(4), 2), (needed.of(1), 1)):
-        monkeypatch.setattr(batch_size, "room_for_one", lambda device, processes, room=room: room)
+        monkeypatch.setattr(batch_size, "room_for_one", lambda device, load, room=room: room)
         assert choose(model, LOAD, hyper, tmp_path).rows_at_once == rows
 
 

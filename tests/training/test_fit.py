@@ -218,8 +218,11 @@ def test_it_stops_when_validations_no_longer_get_better(tmp_path: Path) -> None:
             return 3.0 + abs(self.state.global_step - 6) / 10
 
     hyper = replace(HYPER, patience=2, validate_steps=3)
-    fitted = fit(work_of(tmp_path, hyper=hyper, trainer=Worse))
+    work = work_of(tmp_path, hyper=hyper, trainer=Worse)
+    fitted = fit(work)
     assert (fitted.steps, fitted.best_step, fitted.best_validation_loss) == (12, 6, 3.0)
+    best = load_file(Checkpoints(tmp_path).best(6) / "model.safetensors")
+    assert all(torch.equal(best[name], value) for name, value in work.model.named_parameters())
     again = work_of(tmp_path, hyper=hyper, trainer=Worse)
     again.stop.set()
     assert fit(again).steps == 12  # it remembers that it was done

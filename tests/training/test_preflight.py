@@ -59,7 +59,7 @@ def test_time_memory_and_disk_must_suffice(look: Look, monkeypatch: pytest.Monke
     with pytest.raises(StageFailed, match="h of the 1e-06 allowed: choose a smaller preset"):
         look(max_hours=1e-6)
     with monkeypatch.context() as small:
-        small.setattr(preflight, "room_for_one", lambda device, processes: 1 << 20)
+        small.setattr(preflight, "room_for_one", lambda device, load: 1 << 20)
         with pytest.raises(StageFailed, match=r"a single row of 256 tokens.*choose a smaller preset"):
             look(seed=2)
     with monkeypatch.context() as full:

@@ -79,13 +79,14 @@ def test_two_processes_match_one_and_one_goes_on_where_two_stopped(
 class Training:
     """`theta stage train` with two workers, and what it says."""
 
-    def __init__(self, packed: Packed, *settings: str) -> None:
+    def __init__(self, packed: Packed, *settings: str, **variables: str) -> None:
         events, child = os.pipe()
         environment = os.environ | {
             "THETA_HOME": str(packed.home),
             "THETA_DATABASE_URL": packed.database,
             "THETA_TRAIN_PROCESSES": "2",
             EVENTS_FD: str(child),
+            **variables,
         }
         environment.pop("MLFLOW_TRACKING_URI", None)
         given = (part for setting in settings for part in ("--set", setting))

@@ -4,6 +4,7 @@ Both get the four real files, as one month, and a tokenizer that was trained bef
 database server shares. The seconds are those of the work, not of importing libraries.
 """
 
+import gzip
 import json
 import os
 import statistics
@@ -75,11 +76,20 @@ def _land(url: str, folder: Path) -> Path:
     with connect_url(url) as connection:
         importer = Importer(connection, day=DAY)
         for file in FILES:
-            importer.run(FOLDER / f"{file}.jsonl.gz")
-        connection.execute("UPDATE conversations SET occurred_at = %s", [DAY])  # where a file had dates of its own
+            importer.run(undated(FOLDER / f"{file}.jsonl.gz", folder))
         texts = (content for (content,) in connection.execute("SELECT content FROM messages ORDER BY 1"))
         train_tokenizer(texts, VOCABULARY).save(folder / "tokenizer", MAX_LENGTH)
     return folder / "tokenizer"
+
+
+def undated(path: Path, folder: Path) -> Path:
+    """A copy in `folder` without the dates that some files have: all of it can land in one month."""
+    copy = folder / path.name.removesuffix(".gz")
+    with gzip.open(path, "rt") as lines, copy.open("w") as file:
+        for record in map(json.loads, lines):
+            messages = [{**message, "created_at": None} for message in record["messages"]]
+            file.write(json.dumps({**record, "created_at": None, "messages": messages}) + "\n")
+    return copy
 
 
 def _measure(who: str, url: str, home: Path, tokenizer: Path) -> dict[str, Any]:
@@ -159,8 +169,8 @@ FROM conversations
 WHERE conversation_id !~ '^[0-9]+-' AND abs(hashtext(conversation_id)) %% 10 < %(share)s
 ON CONFLICT DO NOTHING"""
 _COPY_MESSAGES = """
-INSERT INTO messages (conversation_id, position, role, content)
-SELECT %(prefix)s || conversation_id, position, role, translate(content, %(letters)s, %(others)s)
+INSERT INTO messages (conversation_id, occurred_at, position, role, content)
+SELECT %(prefix)s || conversation_id, occurred_at, position, role, translate(content, %(letters)s, %(others)s)
 FROM messages
 WHERE conversation_id !~ '^[0-9]+-' AND abs(hashtext(conversation_id)) %% 10 < %(share)s
 ON CONFLICT DO NOTHING"""

@@ -25,6 +25,7 @@ from psycopg.conninfo import make_conninfo
 
 from theta_ml.bench import row
 from theta_ml.landing.migrations import migrate
+from theta_ml.landing.months import make_months, states
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "conversations"
 FILES = ("sgd", "taskmaster4", "topical_chat", "ubuntu_irc")
@@ -42,10 +43,10 @@ _BARE = r"psql \copy to CSV, the two tables"
 _TABLES = ("import_batches", "conversations", "messages", "model_feedback")
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
 _ROWS = """
-SELECT conversation_id, source, language, topics, user_id, conversations.rating, model_version, occurred_at, position,
-    role, content, author, messages.rating, messages.created_at
+SELECT conversation_id, source, language, topics, user_id, conversations.rating, model_version,
+    conversations.occurred_at, position, role, content, author, messages.rating, messages.created_at
 FROM conversations JOIN messages USING (conversation_id)
-ORDER BY occurred_at, conversation_id COLLATE "C", position"""
+ORDER BY conversations.occurred_at, conversation_id COLLATE "C", position"""
 
 
 class Measured(NamedTuple):
@@ -80,14 +81,15 @@ def landing_rows() -> list[dict[str, Any]]:
         path = _write(folder / "four.jsonl", _records(FILES))
         full = _database(url, "full")
         _work("import", path, full)
-        return [*_import_rows(url, path, _dump(full, folder)), *_export_rows(full, folder)]
+        return [*_import_rows(url, path, full, _dump(full, folder)), *_export_rows(full, folder)]
 
 
-def _import_rows(url: str, path: Path, dumped: dict[str, Path]) -> list[dict[str, Any]]:
+def _import_rows(url: str, path: Path, full: str, dumped: dict[str, Path]) -> list[dict[str, Any]]:
     ours, theirs = [], []
     for number in range(REPEATS):
         ours.append(_import("import", path, url, f"ours_{number}"))
-        theirs.append(_copied_in(_database(url, f"peer_{number}"), dumped, ours[0].amount))
+        peer = _with_months(_database(url, f"peer_{number}"), full)
+        theirs.append(_copied_in(peer, dumped, ours[0].amount))
     return [_against("import, rows", ours, _COPY, theirs, SHARE)]
 
 
@@ -98,7 +100,7 @@ def _export_rows(full: str, folder: Path) -> list[dict[str, Any]]:
             runs[how].append(_work(how, folder / "out.jsonl", full, _ONE_THREAD))
         amount = runs["raw"][0].amount
         runs[_JOINED].append(_copied_out(full, [f"({' '.join(_ROWS.split())})"], folder, amount))
-        runs[_BARE].append(_copied_out(full, ["conversations", "messages"], folder, amount))
+        runs[_BARE].append(_copied_out(full, [f"(TABLE {table})" for table in _TABLES[1:3]], folder, amount))
     return [
         _against("export, rows", runs["raw"], _JOINED, runs[_JOINED], SHARE),
         _against("export, bare tables", runs["raw"], _BARE, runs[_BARE]),
@@ -221,6 +223,13 @@ def _database(url: str, name: str) -> str:
     return own
 
 
+def _with_months(url: str, of: str) -> str:
+    """`url`, a new database in which the months are made that `of` has: a peer knows no way to make them."""
+    with psycopg.connect(of) as there, psycopg.connect(url, autocommit=True) as connection:
+        make_months(connection, states(there))
+    return url
+
+
 def _import(who: str, path: Path, url: str, name: str) -> Measured:
     measured = _work(who, path, _database(url, name))
     with psycopg.connect(url, autocommit=True) as admin:
@@ -237,7 +246,7 @@ def _work(who: str, path: Path, url: str, environment: dict[str, str] | None = N
 def _dump(url: str, folder: Path) -> dict[str, Path]:
     """The tables as CSV: what the peer is given."""
     paths = {table: folder / f"{table}.csv" for table in _TABLES}
-    _psql(url, [rf"\copy {table} to '{path}' csv" for table, path in paths.items()])
+    _psql(url, [rf"\copy (TABLE {table}) to '{path}' csv" for table, path in paths.items()])
     return paths
 
 

@@ -40,8 +40,11 @@ def export(path: Path, url: str, raw: bool) -> int:
 
 def executemany(path: Path, url: str) -> int:
     """What one would write first: parse with json, insert in batches, let the database find the duplicates."""
+    from theta_ml.landing.months import make_months
+
     messages = 0
     with gzip.open(path, "rt") as file, psycopg.connect(url) as connection, connection.cursor() as cursor:
+        make_months(connection, [f"{_DAY:%Y-%m}"])
         batch: list[dict[str, Any]] = []
         for line in file:
             batch.append(json.loads(line))
@@ -61,13 +64,21 @@ def _insert(connection: psycopg.Connection, cursor: psycopg.Cursor, batch: list[
         ],
     )
     rows = [
-        (each["id"], position, message["role"], message["content"], message.get("rating"), message.get("created_at"))
+        (
+            each["id"],
+            _DAY,
+            position,
+            message["role"],
+            message["content"],
+            message.get("rating"),
+            message.get("created_at"),
+        )
         for each in batch
         for position, message in enumerate(each["messages"])
     ]
     cursor.executemany(
-        "INSERT INTO messages (conversation_id, position, role, content, rating, created_at)"
-        " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+        "INSERT INTO messages (conversation_id, occurred_at, position, role, content, rating, created_at)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
         rows,
     )
     connection.commit()

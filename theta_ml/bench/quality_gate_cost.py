@@ -125,11 +125,13 @@ def _rules(database: str) -> float:
     """Seconds."""
     from theta_ml.landing.database import connect_url
     from theta_ml.landing.quarantine import faults_of, rules
+    from theta_ml.landing.shards import WHOLE
 
     month = Month.parse(MONTH)
     with connect_url(database) as connection:
         started = time.perf_counter()
-        faults_of(connection, rules(), {"start": month.start, "end": month.end, "watermark": datetime.now(UTC)})
+        span = {"start": month.start, "end": month.end, "watermark": datetime.now(UTC)} | WHOLE.arguments
+        faults_of(connection, rules(), span)
         return time.perf_counter() - started
 
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "export": ("theta_ml.landing.commands:export", "Write conversations as JSONL, redacted."),
     "simulate": ("theta_ml.landing.commands:simulate", "Land months of plausible conversations, for a demo."),
     "quarantine": ("theta_ml.landing.commands:quarantine", "What snapshots set aside, and why."),
+    "landing": ("theta_ml.landing.month_commands:landing", "Months of the landing zone: list, detach, attach."),
     "data": ("theta_ml.corpus.commands:data", "What a corpus is made of: list, add, show, count."),
     "retrain": ("theta_ml.cli.retrain:retrain", "Retrain on a month, through Airflow."),
     "tune": ("theta_ml.cli.tune:tune", "Search hyper-parameters; the best become a recipe."),
@@ -29,6 +30,7 @@ COMMANDS = {
     "erase": ("theta_ml.lineage.commands:erase", "Take a conversation, or a user's, out of everything."),
     "mail": ("theta_ml.notify.commands:mail", "Read what the local mailbox caught; see what waits."),
     "benchmark": ("theta_ml.cli.benchmark:benchmark", "Measure a model on MMLU, GSM8K and others, from local files."),
+    "compose": ("theta_ml.compose.commands:compose", "Theta in containers: secrets for docker-compose."),
     "chat": ("theta_ml.serving.commands:chat", "Talk with the champion."),
     "airflow": ("theta_ml.cli.through:airflow", "Airflow's own command, against this stack."),
     "demo": ("theta_ml.cli.demo:demo", "Everything at once: start, simulate, retrain, show."),
@@ -57,8 +59,22 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
 
+def _version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if not asked or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    from theta_ml.code import code_version
+
+    click.echo(f"theta, version {version('theta-ml')}, code {code_version()}")
+    ctx.exit()
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="theta-ml")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+    help="Show the version, and a digest of the code, and exit.",
+)  # fmt: skip
 def theta() -> None:
     """Keep a conversational language model alive in production.
 

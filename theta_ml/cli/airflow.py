@@ -12,6 +12,8 @@ from theta_ml.settings import Settings
 
 DAG = "theta_retrain"
 FINISHED = {"success", "failed"}
+BY_SHARD = {"extract", "spool"}
+"""Tasks whose instances are not one for each recipe."""
 WAITING = "awaiting_input"
 """State of a task that waits for a person's answer."""
 
@@ -116,9 +118,9 @@ class Airflow:
             if len(found) >= page["total_entries"] or not page["task_instances"]:
                 break
         # One that has not begun has its index for a name; its siblings of the same index have more.
-        names = {each["map_index"]: each["rendered_map_index"] for each in found if _is_named(each)}
-        names = (named or {}) | names
-        return {_name(each["task_id"], each["map_index"], names): each for each in found}
+        siblings = (each for each in found if _is_named(each) and each["task_id"] not in BY_SHARD)
+        names = (named or {}) | {each["map_index"]: each["rendered_map_index"] for each in siblings}
+        return {_name(each, names): each for each in found}
 
     def _ask(self, method: str, path: str, **arguments: Any) -> Any:
         try:
@@ -134,8 +136,14 @@ def _is_named(instance: dict[str, Any]) -> bool:
     return instance["rendered_map_index"] not in (None, "", str(instance["map_index"]))
 
 
-def _name(task: str, index: int, names: dict[int, str]) -> str:
-    return task if index < 0 else f"{task}[{names.get(index, index)}]"
+def _name(instance: dict[str, Any], names: dict[int, str]) -> str:
+    """TASK, or TASK[NAME] with its own name, else that of its siblings, else its number."""
+    task, index = instance["task_id"], instance["map_index"]
+    if index < 0:
+        return str(task)
+    if _is_named(instance):
+        return f"{task}[{instance['rendered_map_index']}]"
+    return f"{task}[{index if task in BY_SHARD else names.get(index, index)}]"
 
 
 def _place(run_id: str, dag: str) -> str:

@@ -41,6 +41,10 @@ MARKS = {
     "--approval-hours", type=click.FloatRange(min=0, min_open=True),
     help="How long that person is waited for; then the answer is no.",
 )  # fmt: skip
+@click.option(
+    "--shards", type=click.IntRange(1, 64),
+    help="Into how many parts snapshot and corpus are split, for workers to make side by side; default: THETA_SHARDS.",
+)  # fmt: skip
 @click.option("--wait", is_flag=True, help="Follow the run and print its decision; exit 1 if it failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run, and with --wait its decision, as JSON.")
 def retrain(
@@ -52,6 +56,7 @@ def retrain(
     new_tokenizer: bool,
     approval: bool | None,
     approval_hours: float | None,
+    shards: int | None,
     wait: bool,
     as_json: bool,
 ) -> None:
@@ -65,7 +70,7 @@ def retrain(
     tokenizer = "new" if new_tokenizer else "champion"
     parameters = {
         "month": month, "bootstrap": bootstrap, "preset": preset, "recipes": list(recipes), "tokenizer": tokenizer,
-        "approval": approval, "approval_hours": approval_hours, "accept_feed": accept_feed,
+        "approval": approval, "approval_hours": approval_hours, "accept_feed": accept_feed, "shards": shards,
     }  # fmt: skip
     parameters = {name: value for name, value in parameters.items() if value is not None}
     with Airflow(settings) as airflow:

@@ -17,22 +17,27 @@ from collections.abc import Callable
 from dataclasses import MISSING, fields, replace
 from importlib import import_module
 from itertools import pairwise
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import click
 
 from theta_ml.cli.options import month_option
-from theta_ml.events import EVENTS_FD, Events
+from theta_ml.code import code_version
+from theta_ml.events import EVENTS_FD, STANDARD_OUTPUT, Events
 from theta_ml.settings import Settings, SettingsError, load_settings
 from theta_ml.stage import Result, Stage, StageFailed, StageRetry, StageSkipped, parse_spec, run_stage
 from theta_ml.store import ArtifactMissing
 
 STAGES = {
+    "extract": ("theta_ml.landing.extract", "Make a shard of a snapshot beforehand; snapshot merges all of them."),
     "snapshot": ("theta_ml.landing.snapshot", "Freeze what the month's run sees of the landing zone."),
     "validate": ("theta_ml.quality.validate", "Judge the month's data with Great Expectations."),
     "profile": ("theta_ml.quality.profile", "Describe the month's data."),
     "drift": ("theta_ml.quality.drift", "Compare the month with the one before, with Evidently."),
+    "tokenizer": ("theta_ml.corpus.tokenizer_stage", "Make the corpus' tokenizer, before its shards are encoded."),
+    "spool": ("theta_ml.corpus.spool_stage", "Clean and encode a shard of the corpus beforehand; prepare packs them."),
     "prepare": ("theta_ml.corpus.prepare", "Clean, tokenise and pack the training corpus."),
     "preflight": ("theta_ml.training.preflight", "Is it learnable, and do memory, disk and time suffice?"),
     "train": ("theta_ml.training.train", "Train the candidate."),
@@ -45,6 +50,7 @@ STAGES = {
     "decline": ("theta_ml.registry.decline", "Record that a person, or nobody in time, said no to a yes of the gate."),
     "notify": ("theta_ml.notify.notify", "Write to the engineers where an outcome needs them."),
     "monitor": ("theta_ml.watch.monitor", "Is it time to retrain before the month is over?"),
+    "detach": ("theta_ml.landing.retention", "Detach months that the landing zone no longer keeps."),
     "retain": ("theta_ml.registry.retain", "Remove old versions, with their files."),
     "overdue": ("theta_ml.watch.overdue", "Tell the engineers of months without a decision."),
     "study": ("theta_ml.tuning.study", "Begin a search of hyper-parameters, or go on with it."),
@@ -55,10 +61,10 @@ EXIT_FAILED, EXIT_RETRY, EXIT_CONFIG, EXIT_SKIPPED = 65, 75, 78, 99
 
 
 def load_stage(name: str) -> Stage[Any]:
-    """The stage's row, its champion filled in from the registry where its spec asks for one, and what `prepare` reads
-    of a recipe from the recipe."""
+    """The stage's row, its champion filled in from the registry where its spec asks for one, and what the corpus'
+    stages read of a recipe from the recipe."""
     stage: Stage[Any] = import_module(STAGES[name][0]).STAGE
-    if name == "prepare":
+    if name in ("tokenizer", "spool", "prepare"):
         stage = replace(stage, resolve=_with_recipe(stage.resolve))
     if any(field.name == "champion" for field in fields(stage.spec)):
         return replace(stage, resolve=_with_champion(stage.resolve))
@@ -133,9 +139,12 @@ def stage(
 def _run(name: str, month: str, run_id: str, uris: list[str], values: tuple[str, ...], events: Events) -> Result:
     started = time.time()
     try:
+        settings = load_settings()
+        _require_code(settings)
+        _require_files(settings)
         row = load_stage(name)
         spec = parse_spec(row, {"month": month, **dict(_assignment(value) for value in values)})
-        result = run_stage(row, spec, uris, run_id, load_settings(), events, started)
+        result = run_stage(row, spec, uris, run_id, settings, events, started)
     except tuple(_OUTCOMES) as outcome:
         kind, code = next(_OUTCOMES[known] for known in _OUTCOMES if isinstance(outcome, known))
         events.error(kind, str(outcome))
@@ -152,6 +161,30 @@ _OUTCOMES: dict[type[Exception], tuple[str, int]] = {
     ArtifactMissing: ("failed", EXIT_FAILED),
     SettingsError: ("setting", EXIT_CONFIG),
 }
+
+
+def _require_code(settings: Settings) -> None:
+    """Raises SettingsError where the caller has another Theta than this one."""
+    if settings.code not in (None, code_version()):
+        raise SettingsError(
+            f"this image has code {code_version()}, and Airflow's worker, which called it, {settings.code}: set "
+            f"THETA_IMAGE to the image of that version (`theta --version` tells it)"
+        )
+
+
+OF_PODS = ("gate", "recipes", "benchmarks")
+"""Settings that name files, and that stages read which run in pods."""
+
+
+def _require_files(settings: Settings) -> None:
+    """In a pod. Raises SettingsError where it lacks what a worker's settings name: before a training, not after it."""
+    for name in OF_PODS if settings.code else ():
+        path: Path | None = getattr(settings, name)
+        if path is not None and not path.exists():
+            raise SettingsError(
+                f"THETA_{name.upper()} is {path}, which is not in this pod: put it into the image, or into a volume "
+                f"that THETA_POD_TEMPLATE mounts there"
+            )
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -171,10 +204,11 @@ def _print_parameters(row: Stage[Any]) -> None:
 
 
 def _meanings(spec: type[Any]) -> dict[str, str]:
-    """Field → the docstring under it."""
+    """Field → the docstring under it, those of the spec that it builds on first."""
     (described,) = ast.parse(inspect.getsource(spec)).body
     assert isinstance(described, ast.ClassDef)
-    return {
+    inherited = {name: text for base in spec.__bases__ if base is not object for name, text in _meanings(base).items()}
+    return inherited | {
         field.target.id: " ".join(str(text.value.value).split())
         for field, text in pairwise(described.body)
         if isinstance(field, ast.AnnAssign)
@@ -192,7 +226,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def _end_with_our_parent() -> None:
     """Under an operator, stdin is a pipe whose end says that the operator is gone: then this process must go too."""
-    if EVENTS_FD not in os.environ:
+    if os.environ.get(EVENTS_FD, STANDARD_OUTPUT) == STANDARD_OUTPUT:
         return
 
     def watch() -> None:

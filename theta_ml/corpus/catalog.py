@@ -17,6 +17,8 @@ BUILT_IN = Path(__file__).with_name("catalog.yaml")
 STARTER = Path(__file__).with_name("starter")
 LANDING = "landing"
 _DATASETS = "datasets"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's, which takes a tenth of the time, where PyYAML was built with it."""
 
 Format = Literal["messages", "sharegpt", "alpaca", "text", "csv", "parquet"]
 
@@ -195,7 +197,7 @@ def _entries(catalog: Path) -> dict[str, dict[str, Any]]:
 
 def _raw(catalog: Path) -> list[dict[str, Any]]:
     try:
-        document = yaml.safe_load(catalog.read_text())
+        document = yaml.load(catalog.read_text(), _LOADER)  # noqa: S506 (it is a safe one)
     except OSError as error:
         raise CatalogError(
             f"{catalog}: {error.strerror}; write one with `theta data add`, or unset THETA_CATALOG"

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import polars as pl
 
 from theta_ml.corpus.catalog import Dataset, load_catalog
-from theta_ml.corpus.months import read_month
+from theta_ml.corpus.months import parts_of, read_month
 from theta_ml.corpus.sources import REJECTED, Reading, fingerprint, read
 from theta_ml.corpus.spec import Mixed, PrepareSpec
 from theta_ml.landing.erased import erased_ids
@@ -29,9 +29,12 @@ class Source(NamedTuple):
     """Equal where the same conversations would be read."""
     weight: float
     """How often an epoch shows it."""
-    read: Callable[[], Iterator[Reading]]
+    read: Callable[..., Iterator[Reading]]
+    """All of it, or these parts of it."""
     size: int | None = None
     """Conversations in it, where that is known before they are read."""
+    parts: Callable[[], int] = lambda: 1
+    """How many it can be read in, each by itself; together, in order, they are the whole."""
 
 
 def sources(spec: PrepareSpec, inputs: Inputs, settings: Settings) -> list[Source]:
@@ -50,11 +53,15 @@ def _dataset(mixed: Mixed, dataset: Dataset, erased: list[str], settings: Settin
     return Source(mixed.id, content, mixed.weight, partial(_reading, mixed, own, dataset, settings))
 
 
-def _reading(mixed: Mixed, erased: list[str], dataset: Dataset, settings: Settings) -> Iterator[Reading]:
-    """The dataset, erased conversations counted as rejected, under no name.
+def _reading(
+    mixed: Mixed, erased: list[str], dataset: Dataset, settings: Settings, parts: Iterable[int] | None = None
+) -> Iterator[Reading]:
+    """The dataset, erased conversations counted as rejected, under no name. It has one part.
 
     Raises StageRetry where it is no longer what its fingerprint says: it must not be kept under that name.
     """
+    if parts is not None and 0 not in parts:
+        return
     for reading in read(dataset, settings):
         gone = reading.batch.conversations["conversation_id"].is_in(erased)
         nameless = pl.DataFrame([("", "erased", "", 0)] * int(gone.sum()), REJECTED, orient="row")
@@ -69,4 +76,5 @@ def _month(spec: PrepareSpec, snapshot: Snapshot, month: str, path: Path, shown:
     weight = weight if month in shown else 0.0
     size = snapshot.months.get(month, {}).get("conversations")
     reading = partial(read_month, path, month)
-    return Source(month, snapshot.files[file_name(month)], weight * spec.landing_weight, reading, size)
+    parts = partial(parts_of, path, month)
+    return Source(month, snapshot.files[file_name(month)], weight * spec.landing_weight, reading, size, parts)

@@ -13,31 +13,25 @@ from numpy.typing import NDArray
 
 from theta_ml.corpus import report
 from theta_ml.corpus.accounts import accounting
-from theta_ml.corpus.cleaning import Rules, clean
-from theta_ml.corpus.contamination import Contamination
 from theta_ml.corpus.drops import Limits, drop_lists
-from theta_ml.corpus.encoder import Encoder
 from theta_ml.corpus.epoch import Epoch, Part, epoch
 from theta_ml.corpus.mixture import Source, sources
 from theta_ml.corpus.rows import Rows, UnitRows
-from theta_ml.corpus.shapes import corpus_shape
 from theta_ml.corpus.shard import Shard
 from theta_ml.corpus.sources import Reading
 from theta_ml.corpus.spec import PrepareSpec, resolve
+from theta_ml.corpus.spooled import SPOOL, spools_of, with_spools
 from theta_ml.corpus.taken import record_taken
-from theta_ml.corpus.tokenizer import ChatTokenizer, train_tokenizer
-from theta_ml.corpus.unit import SPLITS, OpenUnit, Terms, find_or_pack
+from theta_ml.corpus.terms import TOKENIZER, terms_of
+from theta_ml.corpus.unit import SPLITS, Beforehand, OpenUnit, Terms, find_or_pack
 from theta_ml.corpus.unit import STAGE as UNIT
 from theta_ml.landing.erased import erased_ids
-from theta_ml.pretrained import context_of, find_model
 from theta_ml.stage import Inputs, Stage, StageFailed, StageSkipped, Work
 from theta_ml.store import Artifact, Store
 
 DROPS = "dropped.npy"
 DROP_OF = np.dtype([("unit", "<u4"), ("conversation", "<u4"), ("reason", "u1")])
 """An entry of the drop list: the unit as a place in `units`, the conversation's number in it, an index into REASONS."""
-TOKENIZER_BYTES = 64 << 20
-"""A tokenizer learns from so much text at most: more changes little, and its memory grows with it."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +68,12 @@ class PackedCorpus:
 
 
 def prepare(spec: PrepareSpec, inputs: Inputs, work: Work) -> PackedCorpus:
-    _stop_where_data_is_unfit(inputs)
+    stop_where_data_is_unfit(inputs)
     from_where = sources(spec, inputs, work.settings)
-    tokenizer = _tokenizer(spec, from_where, work)
-    max_length = _row_length(spec, work)
+    terms = terms_of(spec, from_where, work)
+    tokenizer, max_length = terms.encoder.tokenizer, terms.max_length
     tokenizer.save(work.path / "tokenizer", max_length)
-    items = Contamination.load(Path(spec.benchmarks)) if spec.benchmarks else None
-    units = _units(from_where, Terms(Encoder(tokenizer), max_length, Rules(), items), work)
+    units = _units(from_where, terms, work)
     unshown = [number for number, source in enumerate(from_where) if not source.weight]
     limits = Limits(spec.user_share, spec.disliked_weight > 0, frozenset(erased_ids(work.settings)), unshown)
     dropped = drop_lists(units, limits, work.path)
@@ -118,7 +111,7 @@ def open_rows(corpus: Artifact, split: str, store: Store) -> Rows:
     return Rows(plan, units, value["max_length"], value["begin"], value["pad"])
 
 
-def _stop_where_data_is_unfit(inputs: Inputs) -> None:
+def stop_where_data_is_unfit(inputs: Inputs) -> None:
     """Reads the documents, not the nouns: quality is a room above this one."""
     validation = inputs.artifact("validate").document["value"]
     if not validation["passed"]:
@@ -128,56 +121,11 @@ def _stop_where_data_is_unfit(inputs: Inputs) -> None:
         raise StageSkipped(f"not training: {drift['sentence']}")
 
 
-def _tokenizer(spec: PrepareSpec, from_where: Sequence[Source], work: Work) -> ChatTokenizer:
-    """The champion's, a base model's, or a new one: descendants keep their tokenizer, their embeddings hang on it."""
-    if spec.base:
-        tokenizer = _of_base(spec.base, work)
-        work.events.log(f"taking the tokenizer of {spec.base}: {tokenizer.vocabulary} tokens with the control tokens")
-        return tokenizer
-    if spec.champion and spec.tokenizer == "champion":
-        work.events.log(f"keeping the tokenizer of champion v{spec.champion.version}")
-        return ChatTokenizer.load(work.store.open(spec.champion.uri).path / "model")
-    tokenizer = train_tokenizer(_texts(from_where), corpus_shape(spec.preset).vocabulary)
-    work.events.log(f"trained a tokenizer of {tokenizer.vocabulary} tokens")
-    return tokenizer
-
-
-def _of_base(base: str, work: Work) -> ChatTokenizer:
-    try:
-        return ChatTokenizer.from_base(find_model(base, work.settings, weights=False))
-    except ValueError as error:
-        raise StageFailed(f"base model {base}: {error}; choose another `base` in the recipe") from None
-
-
-def _row_length(spec: PrepareSpec, work: Work) -> int:
-    """As the preset has it, and no more than the model reads that training will start from."""
-    length = corpus_shape(spec.preset).max_length
-    if spec.base:
-        return min(length, context_of(find_model(spec.base, work.settings, weights=False)))
-    if spec.champion and spec.tokenizer == "champion":
-        champion = work.store.open(spec.champion.uri)
-        if champion.document["value"]["preset"] == spec.preset:  # of another preset, a new model is trained
-            return min(length, context_of(champion.path / "model"))
-    return length
-
-
-def _texts(from_where: Sequence[Source]) -> Iterator[str]:
-    """What a tokenizer learns from: cleaned messages of train conversations, what is shown most often first."""
-    left = TOKENIZER_BYTES
-    for source in sorted(from_where, key=lambda source: -source.weight):
-        for reading in source.read() if source.weight else ():
-            batch = clean(reading.batch, Rules(samples=0)).batch
-            batch = batch.keep(batch.conversations["split"] == "train")
-            left -= batch.text_bytes
-            yield from batch.messages["content"]
-            if left <= 0:
-                return
-
-
 def _units(from_where: Sequence[Source], terms: Terms, work: Work) -> list[OpenUnit]:
     units, packed = [], []
     for number, source in enumerate(from_where, 1):
-        unit, found = find_or_pack(work.store, source.name, source.content, _watched(source, work), terms)
+        readings = _watched(source, spools_of(work, terms.key(source.content)), work)
+        unit, found = find_or_pack(work.store, source.name, source.content, readings, terms)
         units.append(unit)
         packed += [] if found else [source.name]
         work.events.progress(number, len(from_where), "units", source.name)
@@ -185,12 +133,12 @@ def _units(from_where: Sequence[Source], terms: Terms, work: Work) -> list[OpenU
     return units
 
 
-def _watched(source: Source, work: Work) -> Iterator[Reading]:
+def _watched(source: Source, spools: Iterator[Path], work: Work) -> Iterator[Reading | Beforehand]:
     """The source's batches, with the progress of a month, which may be long."""
     done = 0
-    for reading in source.read():
+    for reading in with_spools(source, spools):
         yield reading
-        done += len(reading.batch.conversations)
+        done += reading.conversations
         if source.size:
             work.events.progress(done, source.size, "conversations", source.name)
 
@@ -231,4 +179,4 @@ def _weight(source: Source, split: str) -> float:
     return source.weight if split == "train" else float(source.weight > 0)
 
 
-STAGE = Stage("prepare", 4, PrepareSpec, prepare, resolve)
+STAGE = Stage("prepare", 4, PrepareSpec, prepare, resolve, parts=(TOKENIZER, SPOOL))

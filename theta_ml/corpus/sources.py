@@ -42,6 +42,13 @@ class Reading:
     batch: Batch
     rejected: pl.DataFrame
     """REJECTED; a row that has no id of its own is named `DATASET/FILE:LINE`."""
+    part: int = 0
+    """Of those that its source can be read in (`mixture.Source.parts`)."""
+
+    @property
+    def conversations(self) -> int:
+        """How many are in it."""
+        return len(self.batch.conversations)
 
 
 def read(dataset: Dataset, settings: Settings, redact: bool = True) -> Iterator[Reading]:

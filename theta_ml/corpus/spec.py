@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from theta_ml.champion import Champion
 from theta_ml.corpus.catalog import Catalog, CatalogError, Dataset, load_catalog
@@ -16,7 +16,7 @@ from theta_ml.corpus.unit import VERSIONS
 from theta_ml.pretrained import find_model
 from theta_ml.pretrained import fingerprint as fingerprint_of_model
 from theta_ml.settings import Settings
-from theta_ml.stage import Inputs, StageFailed
+from theta_ml.stage import Inputs, Local, StageFailed
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class PrepareSpec:
     """How often those rated 2 or worse; 0 leaves them out."""
     user_share: float = 0.05
     """At most this share of the training conversations may be one user's."""
-    benchmarks: str = ""
+    benchmarks: Local = ""
     """Folder of benchmark items that must not be learned; where empty, `THETA_BENCHMARKS`, else none."""
     seed: int = 1
     """Draws rows for broken weights, and orders the epoch."""
@@ -91,7 +91,10 @@ class PrepareSpec:
             raise ValueError(f"user_share is {self.user_share}: choose a share above 0, at most 1")
 
 
-def resolve(spec: PrepareSpec, inputs: Inputs, settings: Settings, run_id: str) -> PrepareSpec:
+Spec = TypeVar("Spec", bound=PrepareSpec)
+
+
+def resolve(spec: Spec, inputs: Inputs, settings: Settings, run_id: str) -> Spec:
     """Fills in what catalog, benchmarks' folder, base model and code hold now.
 
     Raises CatalogError, Missing and ModelMissing.

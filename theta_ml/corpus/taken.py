@@ -41,16 +41,24 @@ def record_taken(
 
 def taken(unit: OpenUnit, dropped: NDArray[np.uint32]) -> Iterator[pl.DataFrame]:
     """`spool.CONVERSATION_COLUMNS` of those that are learned from, some thousands at a time."""
-    without = np.concatenate([unit.dropped()["conversation"], dropped])
+    without = _marked(unit, np.concatenate([unit.dropped()["conversation"], dropped]))
     for numbers, table in _numbered(unit):
-        yield table.filter(pl.Series(~np.isin(numbers, without)) & table["split"].is_in(SPLITS))
+        yield table.filter(pl.Series(~without[numbers]) & table["split"].is_in(SPLITS))
 
 
 def disliked(unit: OpenUnit, dropped: NDArray[np.void]) -> Iterator[pl.DataFrame]:
     """The same of those that `dropped` names for being disliked."""
-    named = dropped["conversation"][dropped["reason"] == DISLIKED]
-    for numbers, table in _numbered(unit) if len(named) else ():
-        yield table.filter(pl.Series(np.isin(numbers, named)) & table["split"].is_in(SPLITS))
+    numbers_of_them = dropped["conversation"][dropped["reason"] == DISLIKED]
+    named = _marked(unit, numbers_of_them)
+    for numbers, table in _numbered(unit) if len(numbers_of_them) else ():
+        yield table.filter(pl.Series(named[numbers]) & table["split"].is_in(SPLITS))
+
+
+def _marked(unit: OpenUnit, numbers: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """(conversations,): true for these. Searched for anew by each batch, they would take time as their square."""
+    marked = np.zeros(len(unit.signatures()), np.bool_)
+    marked[numbers] = True
+    return marked
 
 
 def _numbered(unit: OpenUnit) -> Iterator[tuple[NDArray[np.int64], pl.DataFrame]]:

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypedDict
 
@@ -116,6 +117,10 @@ class ChatTokenizer:
 
     def key(self) -> str:
         """Names the tokenizer: two with the same key encode alike."""
+        return self._key
+
+    @cached_property
+    def _key(self) -> str:
         return hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest()[:32]
 
     def turns(self, messages: Sequence[Message]) -> list[Turn]:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -26,13 +27,22 @@ from theta_ml.corpus.cutting import Pieces, cut_batch
 from theta_ml.corpus.encoder import Encoder
 from theta_ml.corpus.shard import Shard, write_shard
 from theta_ml.corpus.sources import Reading
-from theta_ml.corpus.spool import CONVERSATIONS, FINGERPRINTS, SIGNATURES, Spool, SpooledPieces, remove_spool
+from theta_ml.corpus.spool import (
+    CONVERSATIONS,
+    FINGERPRINTS,
+    SIGNATURES,
+    Spool,
+    SpooledPart,
+    SpooledPieces,
+    held_benchmark,
+    remove_spool,
+)
 from theta_ml.privacy import redaction
 from theta_ml.store import DOCUMENT, Artifact, Store
 
 STAGE = "pack"
 """Units lie in the store beside the stages' outputs, under this name."""
-VERSION = 1
+VERSION = 2
 """Raised when the same content would be packed differently."""
 SPLITS = ("train", "validation")
 DROPPED = "dropped.npy"
@@ -129,7 +139,7 @@ class OpenUnit:
 
 
 def find_or_pack(
-    store: Store, name: str, content: str, readings: Iterable[Reading], terms: Terms
+    store: Store, name: str, content: str, readings: "Iterable[Reading | Beforehand]", terms: Terms
 ) -> tuple[OpenUnit, bool]:
     """The unit, and whether it had been packed before. `readings` are only read where it had not."""
     key = terms.key(content)
@@ -144,7 +154,7 @@ def find_or_pack(
 
 
 @dataclass
-class _Seen:
+class Seen:
     """What is counted while a source is read."""
 
     read: int = 0
@@ -152,18 +162,42 @@ class _Seen:
     rejected: Counter[str] = field(default_factory=Counter)
     changed: Counter[str] = field(default_factory=Counter)
     samples: list[Sample] = field(default_factory=list)
-    benchmark: list[NDArray[np.uint32]] = field(default_factory=list)
-    """Numbers of the conversations that hold a benchmark's item."""
+
+    def update(self, other: "Seen", rules: Rules) -> None:
+        """Counts what the other one counted: the same in any order."""
+        self.read += other.read
+        self.text_bytes += other.text_bytes
+        self.rejected.update(other.rejected)
+        self.changed.update(other.changed)
+        self.samples = fewest([*self.samples, *other.samples], rules.samples)
 
 
-def pack(name: str, content: str, readings: Iterable[Reading], terms: Terms, folder: Path) -> PackedUnit:
+class Beforehand(NamedTuple):
+    """A part of a source that was cleaned and encoded before."""
+
+    part: SpooledPart
+    seen: Seen | None
+    """What was counted in its spool, once for all parts of it."""
+
+    @property
+    def conversations(self) -> int:
+        """How many are in it."""
+        return int(self.part.end["conversations"]) - int(self.part.begin["conversations"])
+
+
+def pack(name: str, content: str, readings: Iterable[Reading | Beforehand], terms: Terms, folder: Path) -> PackedUnit:
     """Writes the unit's files to `folder`. A source that holds nothing gives a unit that holds nothing."""
-    seen = _Seen()
+    seen = Seen()
     with Spool(folder, terms.encoder.token_type) as spool:
         for reading in readings:
-            _add(reading, terms, spool, seen)
+            if isinstance(reading, Reading):
+                add(reading, terms, spool, seen)
+                continue
+            spool.copy(reading.part)
+            if reading.seen:
+                seen.update(reading.seen, terms.rules)
     conversations = pl.read_parquet(folder / CONVERSATIONS, columns=["split", "tier", "tokens", "loss_tokens"])
-    dropped = _dropped(folder, conversations, seen)
+    dropped = _dropped(folder, conversations)
     np.save(folder / DROPPED, dropped)
     spooled = SpooledPieces.open(folder, dropped["conversation"])
     groups = _groups(conversations)
@@ -172,26 +206,28 @@ def pack(name: str, content: str, readings: Iterable[Reading], terms: Terms, fol
     return _describe(name, content, folder, conversations, dropped, seen)
 
 
-def _add(reading: Reading, terms: Terms, spool: Spool, seen: _Seen) -> None:
-    seen.read += len(reading.batch.conversations) + len(reading.rejected)
-    seen.text_bytes += reading.batch.text_bytes
+def add(reading: Reading, terms: Terms, spool: Spool, seen: Seen) -> None:
+    """Cleans, encodes and counts a batch."""
     cleaned = clean(reading.batch, terms.rules)
+    counted = Seen(
+        len(reading.batch.conversations) + len(reading.rejected), reading.batch.text_bytes, samples=cleaned.samples
+    )
+    counted.changed.update(cleaned.changed)
     for rejected in (reading.rejected, cleaned.rejected):
         spool.reject(rejected)
-        seen.rejected.update(rejected["reason"].to_list())
-    seen.changed.update(cleaned.changed)
-    seen.samples = fewest([*seen.samples, *cleaned.samples], terms.rules.samples)
+        counted.rejected.update(rejected["reason"].to_list())
+    seen.update(counted, terms.rules)
     if len(cleaned.batch.conversations):
-        _spool(cleaned.batch, terms, spool, seen)
+        _spool(cleaned.batch, terms, spool)
 
 
-def _spool(batch: Batch, terms: Terms, spool: Spool, seen: _Seen) -> None:
+def _spool(batch: Batch, terms: Terms, spool: Spool) -> None:
     said = shingles.words(batch)
+    held = np.zeros(len(batch.conversations), np.bool_)
     if terms.contamination:
-        held = np.flatnonzero(terms.contamination.check(batch, said).to_numpy())
-        seen.benchmark.append((held + spool.conversations).astype(np.uint32))
+        held = terms.contamination.check(batch, said).to_numpy()
     described = batch.conversations.with_columns(tier=pl.Series(feedback.tiers(batch)))
-    spool.add(described, _pieces(batch, terms), minhash.marks(batch, said))
+    spool.add(described, _pieces(batch, terms), minhash.marks(batch, said), held)
 
 
 def _pieces(batch: Batch, terms: Terms) -> Pieces:
@@ -202,7 +238,7 @@ def _pieces(batch: Batch, terms: Terms) -> Pieces:
     return cut_batch(encoded, messages["conversation"].to_numpy(), terms.encoder.tokenizer.begin, terms.max_length)
 
 
-def _dropped(folder: Path, conversations: pl.DataFrame, seen: _Seen) -> NDArray[np.void]:
+def _dropped(folder: Path, conversations: pl.DataFrame) -> NDArray[np.void]:
     """Copies within the unit, and copies of benchmark items; none of them is packed."""
     count = len(conversations)
     items = duplicates.Items(
@@ -214,8 +250,7 @@ def _dropped(folder: Path, conversations: pl.DataFrame, seen: _Seen) -> NDArray[
     copies = duplicates.find(items, folder)
     reasons = np.full(count, len(REASONS), np.uint8)
     reasons[copies.item] = copies.reason
-    held = np.concatenate([np.zeros(0, np.uint32), *seen.benchmark])
-    reasons[held] = _BENCHMARK
+    reasons[held_benchmark(folder)] = _BENCHMARK
     reasons[(conversations["split"] == "test").to_numpy()] = len(REASONS)
     dropped = np.zeros(int((reasons < len(REASONS)).sum()), DROP)
     dropped["conversation"] = np.flatnonzero(reasons < len(REASONS))
@@ -249,7 +284,7 @@ def _groups(conversations: pl.DataFrame) -> NDArray[np.uint8]:
 
 
 def _describe(
-    name: str, content: str, folder: Path, conversations: pl.DataFrame, dropped: NDArray[np.void], seen: _Seen
+    name: str, content: str, folder: Path, conversations: pl.DataFrame, dropped: NDArray[np.void], seen: Seen
 ) -> PackedUnit:
     shard = Shard.open(folder)
     gone = pl.Series(np.isin(np.arange(len(conversations)), dropped["conversation"]))

@@ -2,12 +2,11 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import adbc_driver_postgresql.dbapi as adbc
 import numpy as np
 import polars as pl
 import psycopg
@@ -19,6 +18,9 @@ from theta_ml.landing.database import DatabaseUnreachable
 from theta_ml.privacy.batch import redact_conversations
 from theta_ml.privacy.recogniser import Recogniser
 
+if TYPE_CHECKING:
+    import adbc_driver_postgresql.dbapi as adbc
+
 GROUP_BYTES = 16 << 20
 """A group is full at so much text, however few its rows."""
 _FETCH_BYTES = str(1 << 20)
@@ -27,7 +29,7 @@ _FETCH_BYTES = str(1 << 20)
 class Reader:
     """Reads what the transaction of a psycopg connection sees, through a connection of its own."""
 
-    def __init__(self, connection: psycopg.Connection, reader: adbc.Connection, fetching: ThreadPoolExecutor) -> None:
+    def __init__(self, connection: psycopg.Connection, reader: "adbc.Connection", fetching: ThreadPoolExecutor) -> None:
         self._client = psycopg.ClientCursor(connection)
         self._reader = reader
         self._fetching = fetching
@@ -44,6 +46,8 @@ class Reader:
 @contextmanager
 def arrow_reader(connection: psycopg.Connection) -> Iterator[Reader]:
     """`connection` is in a transaction of isolation REPEATABLE READ, which stays open. Raises DatabaseUnreachable."""
+    import adbc_driver_postgresql.dbapi as adbc  # brings pandas along, which only who reads the landing zone waits for
+
     with _faults():
         reader = adbc.connect(make_conninfo(connection.info.dsn, password=connection.info.password or None))
     # When a stream is left in its middle, what is being fetched ends before the connection does: else it reads freed
@@ -70,6 +74,8 @@ def _ahead(batches: Iterator[pa.RecordBatch], pool: ThreadPoolExecutor) -> Itera
 @contextmanager
 def _faults() -> Iterator[None]:
     """ADBC tells a fault of the network no better than one of the query."""
+    import adbc_driver_postgresql.dbapi as adbc
+
     try:
         yield
     except (adbc.Error, pa.ArrowException, OSError) as error:
@@ -81,15 +87,23 @@ def arrays(group: pa.Table) -> dict[str, pa.Array]:
     return {name: column.combine_chunks() for name, column in zip(group.column_names, group.columns, strict=True)}
 
 
-def groups(batches: Iterator[pa.RecordBatch], most: int) -> Iterator[pa.Table]:
-    """The same rows in tables of one chunk, bounded in rows (`most`) and bytes of `contents`, a list of texts.
+def said_bytes(batch: pa.RecordBatch | pa.Table) -> np.ndarray:
+    """(conversations,): bytes of `contents`, a list of texts."""
+    contents = batch.column("contents")
+    return _text_bytes(contents.combine_chunks() if isinstance(contents, pa.ChunkedArray) else contents)
+
+
+def groups(
+    batches: Iterator[pa.RecordBatch], most: int, sizes_of: Callable[[pa.RecordBatch], np.ndarray] = said_bytes
+) -> Iterator[pa.Table]:
+    """The same rows in tables of one chunk, bounded in rows (`most`) and in bytes, which `sizes_of` tells of each row.
 
     Where a group ends depends on the rows alone, not on how they came.
     """
     held: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in batches:
-        sizes, start = _text_bytes(batch.column("contents")), 0
+        sizes, start = sizes_of(batch), 0
         while start < len(sizes):
             end = _full(sizes, start, most - rows, GROUP_BYTES - size)
             held.append(batch.slice(start, end - start))

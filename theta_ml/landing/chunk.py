@@ -11,6 +11,7 @@ from psycopg import errors
 from theta_ml.landing.conversation import Landing
 from theta_ml.landing.copying import HEADER, TRAILER, row_end
 from theta_ml.landing.locks import share_landing
+from theta_ml.landing.months import make_months
 
 MESSAGES = 20_000
 BYTES = 8 << 20
@@ -18,16 +19,26 @@ BYTES = 8 << 20
 _ATTEMPTS = 20
 ERASED = "erased"
 """Why a conversation that was erased is turned away when its feed sends it again."""
+DETACHED = "its month is detached"
+"""Why one is turned away that the pipeline would not see; when the month is attached again, it lands."""
+DROPPED = "its month was dropped"
+TURNED_AWAY = (ERASED, DETACHED, DROPPED)
+"""What is no fault of the line: nothing of it is kept, and no month is judged by it."""
 
 _STAMP = (
-    "SELECT greatest(clock_timestamp(), max(landed_at) + interval '1 microsecond',"
-    " (SELECT max(watermark) FROM snapshots) + interval '1 microsecond') FROM conversations"
+    "SELECT greatest(clock_timestamp(), (SELECT max(landed_at) FROM import_batches) + interval '1 microsecond',"
+    " (SELECT max(watermark) FROM snapshots) + interval '1 microsecond')"
 )
-_KNOWN = "SELECT conversation_id FROM conversations WHERE conversation_id = ANY(%s)"
+_KNOWN = "SELECT conversation_id FROM landed_ids WHERE conversation_id = ANY(%s)"
+_CLOSED = (
+    "SELECT month, CASE WHEN dropped_at IS NULL THEN %s ELSE %s END FROM landing_months"
+    " WHERE month = ANY(%s) AND detached_at IS NOT NULL"
+)
 _ERASED = "SELECT conversation_id FROM erased_conversations WHERE conversation_id = ANY(%s)"
 _COUNT = """
 UPDATE import_batches SET conversations = conversations + %s, messages = messages + %s,
-    duplicates = duplicates + %s, rejected = rejected + %s WHERE batch_id = %s"""
+    duplicates = duplicates + %s, rejected = rejected + %s, turned_away = turned_away + %s,
+    landed_at = greatest(landed_at, %s) WHERE batch_id = %s"""
 
 
 @dataclass(frozen=True)
@@ -41,7 +52,8 @@ _CONVERSATIONS: LiteralString = (
     " landed_at, batch_id) FROM STDIN (FORMAT binary)"
 )
 _MESSAGES: LiteralString = (
-    "COPY messages (conversation_id, position, role, content, author, rating, created_at) FROM STDIN (FORMAT binary)"
+    "COPY messages (conversation_id, position, role, content, author, rating, created_at, occurred_at)"
+    " FROM STDIN (FORMAT binary)"
 )
 _FEEDBACK = _Table(
     "COPY model_feedback (conversation_id, position, rating, given_at, landed_at) FROM STDIN (FORMAT binary)",
@@ -100,6 +112,10 @@ class Chunk:
         return [*self.landings, *(each for rejected in self.rejected for each in rejected.ids)]
 
     @property
+    def months(self) -> list[str]:
+        return sorted({landing.month for _, landing in self.landings.values()})
+
+    @property
     def full(self) -> bool:
         return self.messages >= MESSAGES or self.size >= BYTES or len(self.rejected) >= MESSAGES
 
@@ -137,6 +153,7 @@ def land(connection: psycopg.Connection, chunk: Chunk, batch_id: int, file: str)
     """
     for attempt in range(_ATTEMPTS):
         try:
+            make_months(connection, chunk.months)
             with connection.transaction():
                 return _land(connection, chunk, batch_id, file)
         except (errors.UniqueViolation, errors.DeadlockDetected):
@@ -154,11 +171,16 @@ def _land(connection: psycopg.Connection, chunk: Chunk, batch_id: int, file: str
         stamp = connection.execute(_STAMP)
         known_rows = connection.execute(_KNOWN, [list(chunk.landings)])
         erased_rows = connection.execute(_ERASED, [chunk.ids])
+        closed_rows = connection.execute(_CLOSED, [DETACHED, DROPPED, chunk.months])
     landed_at, known, erased = _one(stamp.fetchone()), {row[0] for row in known_rows}, {row[0] for row in erased_rows}
-    rejected = _turned_away(chunk, erased)
-    # In the order of ids: two imports of the same conversations wait for each other rather than deadlock.
-    keys = sorted(chunk.landings.keys() - known - erased)
-    fresh = [chunk.landings[key][1] for key in keys]
+    away = _away(chunk, known, erased, dict(closed_rows.fetchall()))
+    rejected = _turned_away(chunk, erased, away)
+    # In one order: two imports of the same conversations wait for each other rather than deadlock. Month by month, for
+    # then Postgres writes its tables one after the other.
+    keys = chunk.landings.keys() - known - away.keys()
+    fresh = sorted(
+        (chunk.landings[key][1] for key in keys), key=lambda landing: (landing.month, landing.conversation_id)
+    )
     end = row_end(landed_at, batch_id)
     _copy_bytes(connection, _CONVERSATIONS, b"".join(landing.conversation + end for landing in fresh))
     _copy_bytes(connection, _MESSAGES, b"".join(landing.messages for landing in fresh))
@@ -166,17 +188,29 @@ def _land(connection: psycopg.Connection, chunk: Chunk, batch_id: int, file: str
     _copy(connection, _REJECTED, [(batch_id, file, *each[:3]) for each in rejected])
     messages = sum(landing.size for landing in fresh)
     counts = Counts(len(fresh), messages, chunk.duplicates + len(known), len(rejected))
-    connection.execute(_COUNT, [counts.conversations, counts.messages, counts.duplicates, counts.rejected, batch_id])
-    return Landed(counts, Counter(each.reason.partition(" (")[0] for each in rejected))
+    reasons = Counter(each.reason.partition(" (")[0] for each in rejected)
+    numbers = [counts.conversations, counts.messages, counts.duplicates, counts.rejected]
+    turned_away = sum(reasons[reason] for reason in TURNED_AWAY)
+    connection.execute(_COUNT, [*numbers, turned_away, landed_at, batch_id])
+    return Landed(counts, reasons)
 
 
-def _turned_away(chunk: Chunk, erased: set[str]) -> list[Reject]:
-    """The rejected lines, and those of erased conversations, of which nothing is kept, broken or not."""
+def _away(chunk: Chunk, known: set[str], erased: set[str], closed: dict[str, str]) -> dict[str, str]:
+    """Id → why its conversation does not land though its line is sound. `closed`: month → why."""
+    away = {
+        key: f"{closed[landing.month]} ({landing.month})"
+        for key, (_, landing) in (chunk.landings.items() if closed else ())
+        if landing.month in closed and key not in known
+    }
+    return away | dict.fromkeys(chunk.landings.keys() & erased, ERASED)
+
+
+def _turned_away(chunk: Chunk, erased: set[str], away: dict[str, str]) -> list[Reject]:
+    """The rejected lines, and those that are turned away, of which nothing is kept; of erased ones, broken or not."""
     rejected = [
         each if erased.isdisjoint(each.ids) else Reject(each.line, ERASED, b"", each.ids) for each in chunk.rejected
     ]
-    whole = sorted(chunk.landings.keys() & erased)
-    return rejected + [Reject(chunk.landings[key][0], ERASED, b"", [key]) for key in whole]
+    return rejected + [Reject(chunk.landings[key][0], why, b"", [key]) for key, why in sorted(away.items())]
 
 
 def _copy_bytes(connection: psycopg.Connection, table: LiteralString, rows: bytes) -> None:

@@ -78,9 +78,12 @@ def _importer(source: str | None, day: date | None, as_json: bool) -> Iterator[t
 
 
 def _useless(done: "FileImport") -> bool:
-    """Whether none of the file's lines is a conversation, landed now, before, or erased since."""
+    """Whether none of the file's lines is a conversation, landed now or before, or one that is turned away."""
+    from theta_ml.landing.chunk import TURNED_AWAY
+
     counts = done.counts
-    return counts.rejected > 0 and not counts.conversations + counts.duplicates + done.reasons["erased"]
+    sound = sum(done.reasons[reason] for reason in TURNED_AWAY)
+    return counts.rejected > 0 and not counts.conversations + counts.duplicates + sound
 
 
 @contextmanager
@@ -169,6 +172,7 @@ def _export(span: "Span", output: str, raw: bool) -> tuple[int, int]:
 
     from theta_ml.landing.database import connect, database_faults
     from theta_ml.landing.export import count, export_pieces
+    from theta_ml.landing.months import hold_months
     from theta_ml.landing.whole_file import whole_file
     from theta_ml.privacy.recogniser import load_recogniser
     from theta_ml.settings import load_settings
@@ -180,6 +184,7 @@ def _export(span: "Span", output: str, raw: bool) -> tuple[int, int]:
     with database_faults(), connect(settings) as connection, whole_file(output) as file:
         connection.read_only = True
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        hold_months(connection)
         with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
             task = bar.add_task("conversations", total=count(connection, span))
             for piece in export_pieces(connection, span, raw, recogniser):

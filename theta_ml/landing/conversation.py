@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from theta_ml.landing.copying import NOTHING_MORE, conversation_row, message_more, message_row, row_start
+from theta_ml.landing.copying import (
+    NOTHING_MORE,
+    conversation_row,
+    message_more,
+    message_row,
+    messages_of,
+    row_start,
+)
+from theta_ml.month import Month
 
 ROLES = ("system", "user", "assistant")
 MAX_TEXT_BYTES = 1_000_000
@@ -30,6 +38,8 @@ class Landing(NamedTuple):
     """Rows of one conversation, in the column order of `chunk.py`."""
 
     conversation_id: str
+    month: str
+    """YYYY-MM, of its `occurred_at`."""
     conversation: bytes
     """A row in COPY's binary format, but for its end."""
     messages: bytes
@@ -74,7 +84,8 @@ def parse(line: bytes, defaults: Defaults) -> Landing:
         _name(record.get("model_version"), "model_version"),
         occurred_at,
     )
-    return Landing(conversation_id, conversation, b"".join(rows), len(rows), feedback)
+    month = str(Month.of(occurred_at))
+    return Landing(conversation_id, month, conversation, messages_of(rows, occurred_at), len(rows), feedback)
 
 
 def rough_ids(line: bytes) -> list[str]:

@@ -12,10 +12,10 @@ from struct import Struct
 HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER = b"\xff\xff"
 _CONVERSATION = (10).to_bytes(2)
-_MESSAGE = (7).to_bytes(2)
+_MESSAGE = (8).to_bytes(2)
 _NULL = b"\xff\xff\xff\xff"
 NOTHING_MORE = 3 * _NULL
-"""The rest of most messages' rows."""
+"""(author, rating, created_at) of most messages' rows."""
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _length = Struct(">i").pack
@@ -37,8 +37,14 @@ def message_row(start: bytes, position: int, role: str, content: bytes) -> bytes
 
 
 def message_more(author: str | None, rating: float | None, created_at: datetime | None) -> bytes:
-    """(author, rating, created_at), the rest of a message's row."""
+    """(author, rating, created_at); `messages_of` adds the rest of a message's row."""
     return _text(author) + _real(rating) + _instant(created_at)
+
+
+def messages_of(rows: list[bytes], occurred_at: datetime) -> bytes:
+    """A conversation's messages, each row ended by when the conversation occurred, known when all of them are read."""
+    end = _instant(occurred_at)
+    return end.join(rows) + end
 
 
 def conversation_row(

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -71,7 +72,7 @@ class Totals:
 
     def add(self, table: pa.Table) -> None:
         """Counts the rows of SCHEMA, but for `redacted`."""
-        fit = sound(table)
+        fit = sound(table.select(["split", "messages", "faults"]))
         contents = pc.struct_field(fit["messages"].combine_chunks().flatten(), "content")
         self.conversations += len(fit)
         self.messages += len(contents)
@@ -79,6 +80,21 @@ class Totals:
         self.splits.update(fit["split"].to_pylist())
         self.quarantined += len(table) - len(fit)
         self.faults.update(table["faults"].combine_chunks().flatten().to_pylist())
+
+    def __add__(self, other: "Totals") -> "Totals":
+        """Of both together."""
+        return Totals(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def written(self) -> dict[str, Any]:
+        """As JSON holds it; `Totals.read` reads it."""
+        return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
+
+    @classmethod
+    def read(cls, written: dict[str, Any]) -> "Totals":
+        fields: dict[str, Any] = {
+            name: Counter(value) if isinstance(value, dict) else value for name, value in written.items()
+        }
+        return cls(**fields)
 
 
 def split_of(conversation_id: str) -> str:
@@ -97,13 +113,18 @@ def write_month(
 ) -> Totals:
     """Writes the rows of `sql/queries/snapshot.sql`, in their order, a group at a time; `key` hides user ids."""
     totals = Totals()
-    with pq.ParquetWriter(folder / file_name(month), SCHEMA, compression="zstd") as writer:
+    with month_writer(folder, month) as writer:
         for group in groups(batches, GROUP_ROWS):
-            table, redacted = _table(month, group, key, faults, recogniser)
+            table, redacted = table_of(month, group, key, faults, recogniser)
             totals.add(table)
             totals.redacted.update(redacted)
             writer.write_table(table)
     return totals
+
+
+def month_writer(folder: Path, month: str) -> pq.ParquetWriter:
+    """Of tables of SCHEMA, each a group."""
+    return pq.ParquetWriter(folder / file_name(month), SCHEMA, compression="zstd")
 
 
 def read(folder: Path, months: list[str] | None, quarantined: bool) -> pa.Table:
@@ -131,7 +152,7 @@ def file_name(month: str) -> str:
     return f"conversations-{month}.parquet"
 
 
-def _table(
+def table_of(
     month: str, group: pa.Table, key: bytes, faults: Faults, recogniser: Recogniser | None
 ) -> tuple[pa.Table, Counter[str]]:
     """(conversations,) of SCHEMA; and places replaced, by type."""

@@ -7,7 +7,6 @@ one of its messages breaks one of `messages.json`.
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -86,8 +85,11 @@ def rules_digest() -> str:
     return digest([asdict(rule) for rule in rules()], features)
 
 
-def faults_of(connection: psycopg.Connection, found: list[Rule], arguments: dict[str, datetime]) -> Faults:
-    """Of the conversations in [`start`, `end`) at `watermark`. Raises StageFailed where a rule names no feature."""
+def faults_of(connection: psycopg.Connection, found: list[Rule], arguments: dict[str, Any]) -> Faults:
+    """Of the conversations in [`start`, `end`) at `watermark`, of these the `shard` of `shards`.
+
+    Raises StageFailed where a rule names no feature.
+    """
     if not found:
         return {}
     values = Values(arguments)

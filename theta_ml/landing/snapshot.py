@@ -6,28 +6,36 @@ was blocked are left out of later windows, until a run of theirs passes.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import psycopg
 
 from theta_ml.landing.arrow import arrow_reader, pseudonym_key
 from theta_ml.landing.database import connect, database_faults, query
 from theta_ml.landing.locks import landing_lock
+from theta_ml.landing.months import ensure_statistics, hold_months, require_attached
 from theta_ml.landing.parquet import Totals, write_month
-from theta_ml.landing.quarantine import faults_of, rules, rules_digest
+from theta_ml.landing.quarantine import Faults, faults_of, rules, rules_digest
+from theta_ml.landing.shards import EXTRACT, WHOLE, Shard, merge, whole
 from theta_ml.month import Month
 from theta_ml.privacy import redaction
-from theta_ml.privacy.recogniser import identity_of, load_recogniser
+from theta_ml.privacy.recogniser import Recogniser, identity_of, load_recogniser
 from theta_ml.settings import Settings
-from theta_ml.stage import Inputs, Stage, StageFailed, Work
+from theta_ml.stage import Inputs, Local, Stage, StageFailed, Work
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+_NEWEST = (
+    "SELECT max(landed_at), clock_timestamp() FROM conversations"
+    " WHERE occurred_at >= %(start)s AND occurred_at < %(end)s"
+)
+"""One look at the end of each month's index."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +49,10 @@ class SnapshotSpec:
     watermark: str = ""
     """Rows that landed after this instant are not seen; where empty, a run takes it once and its retries keep it."""
     without: list[str] = field(default_factory=list)
-    """Months left out; filled in together with the watermark: those whose data was blocked."""
+    """Months left out; filled in together with the watermark: those whose data was blocked, or that are detached."""
     erasures: int = 0
     """How many erasures had been made; part of the key, so that no cached result brings anything back."""
-    recogniser: str = ""
+    recogniser: Local = ""
     """Model that finds names which rules cannot; where empty, `THETA_RECOGNISER`, else none."""
     recogniser_identity: str = ""
     """Digest or commit of that model; filled in."""
@@ -54,6 +62,9 @@ class SnapshotSpec:
     def __post_init__(self) -> None:
         if self.window_months < 0:
             raise ValueError("window_months counts months; 0 stands for all")
+
+
+Spec = TypeVar("Spec", bound=SnapshotSpec)
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ class Snapshot:
     """Name of each file and its SHA-256."""
     query: str
     without: list[str] = field(default_factory=list)
-    """Months before that were left out, because their data was blocked."""
+    """Months before that were left out, because their data was blocked or they are detached."""
     quarantined: dict[str, int] = field(default_factory=dict)
     """Conversations of `month` that break a rule, by rule; one may break several."""
 
@@ -105,11 +116,13 @@ def landed_in(snapshot: Snapshot, month: str) -> int:
     return counts["conversations"] + counts.get("quarantined", 0)
 
 
-def resolve(spec: SnapshotSpec, inputs: Inputs, settings: Settings, run_id: str) -> SnapshotSpec:
+def resolve(spec: Spec, inputs: Inputs, settings: Settings, run_id: str) -> Spec:
     """Fills in the watermark, the one this run has taken before or a new one, and how many erasures there are now."""
     given = _parse(spec.watermark).isoformat() if spec.watermark else ""
     with database_faults(), connect(settings) as connection:
         connection.autocommit = True
+        require_attached(connection, spec.month, spec.month)
+        ensure_statistics(connection)
         model = spec.recogniser or settings.recogniser or ""
         spec = replace(
             spec,
@@ -124,14 +137,39 @@ def resolve(spec: SnapshotSpec, inputs: Inputs, settings: Settings, run_id: str)
     return replace(spec, watermark=watermark.astimezone(UTC).isoformat(), without=without)
 
 
+class Seen(NamedTuple):
+    """A month of the landing zone as a run sees it."""
+
+    month: str
+    batches: Iterator["pa.RecordBatch"]
+    """Rows of `sql/queries/snapshot.sql`."""
+    key: bytes
+    """Hides user ids."""
+    faults: Faults
+    recogniser: Recogniser | None
+
+
 def snapshot(spec: SnapshotSpec, inputs: Inputs, work: Work) -> Snapshot:
-    """Writes `conversations-YYYY-MM.parquet` for each month of the window; an empty file where the month has none."""
-    arguments = {"watermark": _parse(spec.watermark), **_range(spec)._asdict()}
-    months: dict[str, Totals] = {}
+    """Writes `conversations-YYYY-MM.parquet` for each month of the window; an empty file where the month has none.
+
+    Where all of it was extracted before, in shards, these are merged and the landing zone is not read again.
+    """
+    shards = whole(work.parts_of(EXTRACT, VERSION))
+    if shards:
+        work.events.log(f"merging {len(shards)} shards")
+        return _manifest(spec, merge(shards, work.path), work.path)
+    return _manifest(spec, {seen.month: write_month(work.path, *seen) for seen in look(spec, WHOLE, work)}, work.path)
+
+
+def look(spec: SnapshotSpec, shard: Shard, work: Work) -> Iterator[Seen]:
+    """Each month of the window that holds conversations, and the run's own; of these conversations the shard's."""
+    arguments = {"watermark": _parse(spec.watermark), **_range(spec)._asdict(), **shard.arguments}
     recogniser, row_rules = load_recogniser(spec.recogniser), rules()
     with database_faults(), connect(work.settings) as connection:
         connection.read_only = True
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        hold_months(connection)
+        require_attached(connection, str(Month.of(_range(spec).start)), spec.month, spec.without)
         sizes: dict[str, int] = {spec.month: 0}
         sizes.update(connection.execute(query("snapshot_months"), arguments).fetchall())
         sizes = {month: size for month, size in sizes.items() if month not in spec.without}
@@ -141,12 +179,9 @@ def snapshot(spec: SnapshotSpec, inputs: Inputs, work: Work) -> Snapshot:
             for month, size in sorted(sizes.items()):
                 span = arguments | _bounds(month)
                 faults = faults_of(connection, row_rules, span)
-                months[month] = write_month(
-                    work.path, month, reader.stream(query("snapshot"), span), key, faults, recogniser
-                )
+                yield Seen(month, reader.stream(query("snapshot"), span), key, faults, recogniser)
                 done += size
                 work.events.progress(done, sum(sizes.values()), "conversations", month)
-    return _manifest(spec, months, work.path)
 
 
 def _manifest(spec: SnapshotSpec, months: dict[str, Totals], path: Path) -> Snapshot:
@@ -189,16 +224,12 @@ def _record(connection: psycopg.Connection, run_id: str, spec: SnapshotSpec) -> 
     """
     span = _range(spec)
     with landing_lock(connection):
-        row = connection.execute("SELECT max(landed_at), clock_timestamp() FROM conversations").fetchone()
+        row = connection.execute(_NEWEST, span._asdict()).fetchone()
     assert row is not None
     newest, now = row
-    seen = connection.execute(
-        "SELECT max(landed_at) FROM conversations"
-        " WHERE occurred_at >= %(start)s AND occurred_at < %(end)s AND landed_at <= %(newest)s",
-        span._asdict() | {"newest": newest},
-    ).fetchone()
-    watermark = max((seen and seen[0]) or _BEGINNING, span.end if now > span.end else _BEGINNING)
-    without = [row[0] for row in connection.execute(query("blocked_months"), {"month": spec.month})]
+    watermark = max(newest or _BEGINNING, span.end if now > span.end else _BEGINNING)
+    left_out = connection.execute(query("left_out"), {"month": spec.month, "first": str(Month.of(span.start))})
+    without = [row[0] for row in left_out]
     connection.execute(
         "INSERT INTO snapshots (run_id, month, watermark, without) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
         [run_id, spec.month, watermark, without],
@@ -232,4 +263,5 @@ def _parse(watermark: str) -> datetime:
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
-STAGE = Stage("snapshot", 300 + redaction.VERSION, SnapshotSpec, snapshot, resolve)
+VERSION = 300 + redaction.VERSION
+STAGE = Stage("snapshot", VERSION, SnapshotSpec, snapshot, resolve, parts=(EXTRACT,))

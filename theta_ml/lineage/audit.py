@@ -8,20 +8,19 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from theta_ml.landing.arrow import pseudonym_key
-from theta_ml.landing.locks import landing_lock
+from theta_ml.landing.locks import landing_lock, months_lock
+from theta_ml.landing.months import tables
 from theta_ml.person import person
 
 ERASURES_LOCK = 0x7468657461_05  # beside the numbers of theta_ml.landing.locks
 _COLUMNS = "erasure_id, scope, subject, reason, actor, asked_at, finished_at, report"
-_OF_CONVERSATION = "SELECT conversation_id FROM conversations WHERE conversation_id = %(name)s"
-_OF_USER = (
-    "SELECT conversation_id FROM conversations WHERE user_id = %(name)s"
-    " UNION SELECT conversation_id FROM messages WHERE author = %(name)s"
-)
+_OF_CONVERSATION = "SELECT conversation_id FROM landed_ids WHERE conversation_id = %s"
+_OF_USER = {"conversations": "user_id", "messages": "author"}
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,15 @@ def ids_of(connection: psycopg.Connection, erasure_id: int) -> frozenset[str]:
 
 def landed_ids(connection: psycopg.Connection, subject: Subject) -> frozenset[str]:
     """What the landing zone has of it: a user's conversations are those under their name and those they spoke in."""
-    query = _OF_USER if subject.is_user else _OF_CONVERSATION
-    return frozenset(row[0] for row in connection.execute(query, {"name": subject.name}))
+    if not subject.is_user:
+        return frozenset(row[0] for row in connection.execute(_OF_CONVERSATION, [subject.name]))
+    query, found = sql.SQL("SELECT DISTINCT conversation_id FROM {} WHERE {} = %s"), set[str]()
+    with months_lock(connection):
+        for kind, name in _OF_USER.items():
+            for table in tables(connection, kind):
+                rows = connection.execute(query.format(table, sql.Identifier(name)), [subject.name])
+                found.update(row[0] for row in rows)
+    return frozenset(found)
 
 
 def known_ids(connection: psycopg.Connection, subject: Subject) -> frozenset[str]:
@@ -127,7 +133,7 @@ def open_erasure(
     An erasure that was broken off is taken up again; `report` is what was found before anything of it was removed. No
     chunk of an import is under way meanwhile, so that none lands a conversation that it looked up before.
     """
-    with landing_lock(connection), connection.transaction():
+    with months_lock(connection), landing_lock(connection), connection.transaction():
         standing = newest(connection, subject)
         if standing is None or standing.finished_at:
             connection.execute(

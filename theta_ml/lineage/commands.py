@@ -32,6 +32,7 @@ def lineage(conversation: str, as_json: bool) -> None:
     with _faults():
         settings = load_settings()
         with database_faults(), connect(settings) as connection:
+            connection.autocommit = True  # nobody who detaches a month waits for what MLflow answers
             found = trace(settings, connection, conversation)
     if as_json:
         click.echo(json.dumps(asdict(found) if found.seen else None, indent=2, ensure_ascii=False))

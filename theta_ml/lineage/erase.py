@@ -129,10 +129,12 @@ class Eraser:
         copies.scrub_feeds(self.settings, ids)
         self.events.log("landing zone: removed")
         found: list[Holding] = []
+        measured = 0
         for stage in HOLDING:
+            measured += self._forget_measured()
             found += self._scrub(stage, ids, _of_units(found), erasure)
-        self.store.begin_erasure()  # what was measured before the snapshots were clean is not published any more
-        self.events.log(f"digests: {forget_measured(self.store)} thrown away; they are made anew where they are needed")
+        measured += self._forget_measured()
+        self.events.log(f"digests: {measured} thrown away; they are made anew where they are needed")
         leftovers = copies.remove_leftovers(self.store)
         reports = published.replace_reports(self.settings, self.store, _keys(found, PREPARE))
         models = models_with(self.settings, self.store, self.connection, ids)
@@ -144,8 +146,27 @@ class Eraser:
             "leftovers": leftovers,
             "mlflow_reports": reports,
             "models": [asdict(model) for model in models],
-            "notes": list(_notes(erasure.report["copies"], self._datasets(found), models, restarted, under_way)),
+            "notes": [
+                *_notes(erasure.report["copies"], self._datasets(found), models, restarted, under_way),
+                *self._beyond(),
+            ],
         }
+
+    def _beyond(self) -> Iterator[str]:
+        """What lies where this machine does not reach."""
+        if self.store.keeps_old_versions():
+            yield f"{self.store.root.url}: its bucket keeps older versions of what was changed; have it expire them"
+        if not self.store.local:
+            yield (
+                "other machines give up their copies when they next run a stage; a training that was broken off there "
+                "goes on from the checkpoints in its THETA_HOME: remove them"
+            )
+
+    def _forget_measured(self) -> int:
+        """What was measured, or is part of what is made next, is of what was not clean then; what is read from here on
+        is. Who has begun to read such parts by the time they are gone is late when `_scrub` begins."""
+        self.store.begin_erasure()
+        return forget_measured(self.store)
 
     def _scrub(self, stage: str, ids: frozenset[str], of_units: dict[str, int], erasure: Erasure) -> Iterator[Holding]:
         self.store.begin_erasure()  # for each kind anew: what it is made from is clean by now

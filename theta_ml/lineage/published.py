@@ -17,7 +17,7 @@ def replace_reports(settings: Settings, store: Store, corpora: frozenset[str]) -
     """How many runs had an older report of one of these corpora. Raises StageRetry where MLflow is away."""
     if not corpora or not settings.mlflow_tracking_uri:
         return 0
-    with mlflow_answers():
+    with mlflow_answers(settings):
         return sum(_replace(settings, store, run, corpora) for run in _runs(settings))
 
 

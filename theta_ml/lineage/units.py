@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from theta_ml.corpus.arrays import open_array
@@ -30,7 +31,7 @@ def held(files: Rewriting, ids: frozenset[str]) -> int:
 
 def ids_of_user(files: Rewriting, pseudonym: str) -> frozenset[str]:
     with files.open(CONVERSATIONS) as file:
-        rows = pl.read_parquet(file, columns=["conversation_id", "user_id"])
+        rows = pl.DataFrame(pq.read_table(file, columns=["conversation_id", "user_id"]))
     return frozenset(rows.filter(pl.col("user_id") == pseudonym)["conversation_id"])
 
 
@@ -87,7 +88,8 @@ def name_of(files: Rewriting) -> str:
 def _places(files: Rewriting, name: str, ids: frozenset[str]) -> NDArray[np.int64]:
     """Row numbers of `ids`."""
     with files.open(name) as file:
-        column = pl.read_parquet(file, columns=["conversation_id"])["conversation_id"]
+        # Not by polars: where a read fails, it panics and the fault of the bucket is lost.
+        column = pl.DataFrame(pq.read_table(file, columns=["conversation_id"]))["conversation_id"]
     return np.flatnonzero(column.is_in(list(ids)).fill_null(False).to_numpy())
 
 

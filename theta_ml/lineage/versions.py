@@ -119,7 +119,7 @@ def _learned(found: dict[str, Model], key: str | None) -> bool:
 def _registered(settings: Settings) -> dict[str, list[tuple[int, list[str]]]]:
     """Key of the training → its versions, each with its aliases."""
     found: dict[str, list[tuple[int, list[str]]]] = {}
-    with mlflow_answers():
+    with mlflow_answers(settings):
         model = registered_model(settings)
         versions = client(settings).search_model_versions(f"name = '{settings.registered_model}'") if model else []
     for version in versions:

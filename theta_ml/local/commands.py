@@ -23,7 +23,8 @@ def up() -> None:
 
     State lives under THETA_HOME (default .theta). Ports are THETA_AIRFLOW_PORT, THETA_MLFLOW_PORT and
     THETA_MAILBOX_PORT. Where THETA_DATABASE_URL, MLFLOW_TRACKING_URI or THETA_SMTP_HOST is set, that one is used
-    instead of a local one. A second `theta up` starts what is not running and changes nothing else.
+    instead of a local one. Where THETA_CELERY_BROKER names a Redis, two Celery workers run Airflow's tasks. A second
+    `theta up` starts what is not running and changes nothing else.
     """
     from theta_ml.local.layout import StackError
     from theta_ml.local.up import up as bring_up

@@ -8,8 +8,9 @@ from typing import Any
 from theta_ml.local.layout import MARKER
 from theta_ml.local.plan import Plan
 from theta_ml.local.secret import Secrets
+from theta_ml.local.workers import celery_sections, merged
 
-_QUIET = {
+QUIET = {
     # Nobody is told what runs here.
     "DO_NOT_TRACK": "1",
     "SCARF_NO_ANALYTICS": "true",
@@ -26,7 +27,7 @@ def common_environment(
     """What all services have on top of the caller's environment."""
     return {
         **inherited,
-        **_QUIET,
+        **QUIET,
         MARKER: str(plan.layout.home),
         "THETA_HOME": str(plan.layout.home),
         "THETA_SCHEDULE_FROM": str(written["schedule_from"]),
@@ -49,9 +50,12 @@ def mlflow_environment(plan: Plan, secrets: Secrets) -> dict[str, str]:
     }
 
 
-def airflow_environment(plan: Plan, secrets: Secrets, user: str, repo: Path) -> dict[str, str]:
-    """Airflow's configuration."""
+def airflow_environment(
+    plan: Plan, secrets: Secrets, user: str, repo: Path, broker: str | None = None
+) -> dict[str, str]:
+    """Airflow's configuration. With a `broker`, tasks run on Celery workers, else in the scheduler's own."""
     layout = plan.layout
+    database = plan.database("airflow", secrets, "postgresql+psycopg2")
     sections: dict[str, dict[str, object]] = {
         "core": {
             "dags_folder": repo / "dags",
@@ -66,7 +70,7 @@ def airflow_environment(plan: Plan, secrets: Secrets, user: str, repo: Path) -> 
             "simple_auth_manager_passwords_file": layout.passwords,
             "execution_api_server_url": f"{plan.airflow_url}/execution/",
         },
-        "database": {"sql_alchemy_conn": plan.database("airflow", secrets, "postgresql+psycopg2")},
+        "database": {"sql_alchemy_conn": database},
         "api": {
             "host": "127.0.0.1",
             "port": plan.airflow_port,
@@ -80,7 +84,7 @@ def airflow_environment(plan: Plan, secrets: Secrets, user: str, repo: Path) -> 
             "dag_processor_log_target": "stdout",
             "colored_console_log": False,
         },
-        **_endurance(),
+        **endurance(),
         "dag_processor": {
             "parsing_processes": 1,
             # A new DAG file is seen within seconds; the default is five minutes.
@@ -89,10 +93,12 @@ def airflow_environment(plan: Plan, secrets: Secrets, user: str, repo: Path) -> 
             "print_stats_interval": 0,
         },
     }
-    return {"AIRFLOW_HOME": str(layout.airflow), **_variables(sections)}
+    if broker:
+        sections = merged(sections, celery_sections(broker, database))
+    return {"AIRFLOW_HOME": str(layout.airflow), **variables(sections)}
 
 
-def _endurance() -> dict[str, dict[str, object]]:
+def endurance() -> dict[str, dict[str, object]]:
     """A minute without api-server or Postgres (a crash, and the restart) kills no running task."""
     return {
         "scheduler": {
@@ -109,7 +115,8 @@ def _endurance() -> dict[str, dict[str, object]]:
     }
 
 
-def _variables(sections: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
+def variables(sections: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
+    """Airflow's sections and options as the environment variables that set them."""
     return {
         f"AIRFLOW__{section.upper()}__{option.upper()}": str(value)
         for section, options in sections.items()

@@ -8,8 +8,10 @@ from typing import Any
 import httpx
 import psycopg
 
+from theta_ml.local.layout import read_json
 from theta_ml.local.plan import Plan, repository
 from theta_ml.local.secret import Secrets
+from theta_ml.local.workers import QUEUES, Broker, node_of
 
 PATIENCE = 5.0
 """Seconds that a service has to answer."""
@@ -48,6 +50,8 @@ class Probes:
         """`started`: when the service's process started, in seconds since the epoch."""
         if service in _JOBS:
             return self._heartbeat(_JOBS[service], started)
+        if service in QUEUES:
+            return self.broker.worker_fault(node_of(self.plan.layout, service))
         probes: dict[str, Callable[[], str | None]] = {
             "postgres": self._postgres,
             "mailbox": self._mailbox,
@@ -56,6 +60,11 @@ class Probes:
             "watchdog": lambda: None,  # nobody watches it but the supervisor
         }
         return probes[service]()
+
+    @property
+    def broker(self) -> Broker:
+        """Of a stack with Celery workers."""
+        return Broker(read_json(self.plan.layout.settings)["celery_broker"])
 
     def oldest_queued(self) -> tuple[float, int]:
         """Seconds that the longest queued task waits (0 where none does), and how many tasks run.

@@ -1,4 +1,4 @@
-"""A mail server for one machine: accepts everything on loopback, keeps it in a Maildir, sends nothing on."""
+"""A mail server for one machine: accepts everything, keeps it in a Maildir, sends nothing on."""
 
 import asyncio
 import signal
@@ -13,8 +13,8 @@ LARGEST_MESSAGE = 32 * 2**20
 """Bytes; a mail with inline images fits."""
 
 
-async def serve(folder: Path, port: int) -> None:
-    """Run until SIGTERM."""
+async def serve(folder: Path, port: int, host: str = "127.0.0.1") -> None:
+    """Run until SIGTERM; on loopback, unless told."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -23,10 +23,10 @@ async def serve(folder: Path, port: int) -> None:
     for part in ("tmp", "new", "cur"):
         (folder / part).mkdir(mode=0o700, parents=True, exist_ok=True)
     session = partial(SMTP, Mailbox(folder), data_size_limit=LARGEST_MESSAGE, enable_SMTPUTF8=True, ident="theta")
-    server = await loop.create_server(session, "127.0.0.1", port)
+    server = await loop.create_server(session, host, port)
     async with server:
         await stop.wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))

@@ -17,6 +17,7 @@ from theta_ml.landing.database import connect, database_faults
 from theta_ml.local.airflow_api import mail_connection
 from theta_ml.local.layout import Layout, read_json, write_json
 from theta_ml.local.plan import repository
+from theta_ml.local.workers import QUEUES
 from theta_ml.mail.letter import Letter, Line, compose
 from theta_ml.mail.message import Link, Message
 from theta_ml.mail.outbox import enqueue
@@ -35,7 +36,7 @@ RETRY = 120.0
 PATIENCE = 120.0
 """Seconds that the child has which carries mail."""
 
-DEAD_WITHOUT = ("scheduler", "api-server", "dag-processor")
+DEAD_WITHOUT = ("scheduler", "api-server", "dag-processor", *QUEUES)
 """Where one of these does not work nothing new is done. Without the triggerer what runs goes on."""
 
 Post = Callable[[Layout, Settings, Message | None], bool]

@@ -12,12 +12,13 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 import theta_ml
 from theta_ml.local.layout import Layout, read_json, write_json
 from theta_ml.local.secret import Secrets
+from theta_ml.local.workers import QUEUES
 from theta_ml.settings import Settings, home, load_settings
 
 # What `up` itself writes to settings.json: of no say in what the next `up` is asked to do.
 _WRITTEN = frozenset(
     {"database_url", "mlflow_tracking_uri", "airflow_url", "airflow_user", "airflow_password"}
-    | {"smtp_host", "smtp_port", "smtp_user", "smtp_password", "smtp_security"}
+    | {"smtp_host", "smtp_port", "smtp_user", "smtp_password", "smtp_security", "celery_broker"}
 )
 
 AIRFLOW_SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
@@ -50,13 +51,19 @@ class Plan:
     """None where MLFLOW_TRACKING_URI names another server."""
     mailbox_port: int | None
     """None where THETA_SMTP_HOST names another mail server."""
+    celery: bool = False
+    """Whether Celery workers run Airflow's tasks: where THETA_CELERY_BROKER names a broker."""
 
     @property
     def services(self) -> tuple[str, ...]:
         """Their names, in the order of their start."""
         mlflow = () if self.mlflow_port is None else ("mlflow",)
         mailbox = () if self.mailbox_port is None else ("mailbox",)
-        return ("postgres", *mailbox, *mlflow, *AIRFLOW_SERVICES, "watchdog")
+        return ("postgres", *mailbox, *mlflow, *self.airflow_services, "watchdog")
+
+    @property
+    def airflow_services(self) -> tuple[str, ...]:
+        return (*AIRFLOW_SERVICES, *QUEUES) if self.celery else AIRFLOW_SERVICES
 
     @property
     def ports(self) -> dict[str, int]:
@@ -106,32 +113,35 @@ def plan_for(settings: Asked) -> Plan:
         airflow_port=settings.airflow_port,
         mlflow_port=None if settings.mlflow_tracking_uri else settings.mlflow_port,
         mailbox_port=None if settings.smtp_host else settings.mailbox_port,
+        celery=settings.celery_broker is not None,
     )
 
 
 def keep_plan(plan: Plan) -> None:
     """Write down what runs, for `status`, `down` and the watchdog of whatever environment they find themselves in."""
-    ports = asdict(plan)
-    del ports["layout"]
-    write_json(plan.layout.run / "plan.json", ports)
+    kept = asdict(plan)
+    del kept["layout"]
+    write_json(plan.layout.run / "plan.json", kept)
 
 
 def kept_plan(layout: Layout) -> Plan | None:
     """The plan of the last `up`, None before the first."""
-    ports = read_json(layout.run / "plan.json")
-    return Plan(layout=layout, **ports) if ports else None
+    kept = read_json(layout.run / "plan.json")
+    return Plan(layout=layout, **kept) if kept else None
 
 
 def written_settings(plan: Plan, settings: Asked, secrets: Secrets, now: datetime | None = None) -> dict[str, Any]:
     """What goes to settings.json: where the services are, and the month the schedule starts from."""
     database = settings.database_url
     password = settings.airflow_password
+    broker = settings.celery_broker
     return {
         "database_url": database.get_secret_value() if database else plan.database("theta", secrets),
         "mlflow_tracking_uri": settings.mlflow_tracking_uri or plan.mlflow_url,
         "airflow_url": plan.airflow_url,
         "airflow_user": settings.airflow_user,
         "airflow_password": password.get_secret_value() if password else secrets.airflow_password,
+        "celery_broker": broker.get_secret_value() if broker else None,
         "schedule_from": settings.schedule_from or f"{now or datetime.now(UTC):%Y-%m}",
         **_mail(plan, settings),
     }

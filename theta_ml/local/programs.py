@@ -11,6 +11,7 @@ from theta_ml.local.environment import airflow_environment, common_environment, 
 from theta_ml.local.layout import Layout, read_json, write_json
 from theta_ml.local.plan import AIRFLOW_SERVICES, Plan, repository
 from theta_ml.local.secret import Secrets
+from theta_ml.local.workers import CONCURRENCY, QUEUES, node_of, worker_arguments
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,20 @@ def _mlflow(plan: Plan) -> list[str]:
 
 
 def _airflow(plan: Plan, secrets: Secrets, written: Mapping[str, Any], common: Mapping[str, str]) -> dict[str, Program]:
-    environment = {**common, **airflow_environment(plan, secrets, written["airflow_user"], repository())}
+    broker = written.get("celery_broker") if plan.celery else None
+    environment = {**common, **airflow_environment(plan, secrets, written["airflow_user"], repository(), broker)}
     # Logs are read from disk: a log server would need one more port for each of the two.
     options = {"scheduler": ["--skip-serve-logs"], "triggerer": ["--skip-serve-logs"]}
-    return {
+    services = {
         name: Program(name, airflow_command(name, *options.get(name, [])), environment) for name in AIRFLOW_SERVICES
     }
+    return services | {name: _worker(plan, name, environment) for name in QUEUES if plan.celery}
+
+
+def _worker(plan: Plan, name: str, environment: dict[str, str]) -> Program:
+    arguments = worker_arguments(QUEUES[name], CONCURRENCY[name], node_of(plan.layout, name))
+    # SIGTERM would have it wait for its tasks; `down` ends these itself, with time for a checkpoint.
+    return Program(name, airflow_command(*arguments, "--skip-serve-logs"), environment, stop_signal="QUIT")
 
 
 def airflow_command(*arguments: str) -> list[str]:

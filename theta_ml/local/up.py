@@ -16,11 +16,12 @@ from theta_ml.local import postgres, strays
 from theta_ml.local.airflow_api import configure_airflow
 from theta_ml.local.health import Probes
 from theta_ml.local.layout import Layout, StackError, read_json, write_json
-from theta_ml.local.plan import AIRFLOW_SERVICES, Asked, Plan, asked, keep_plan, kept_plan, plan_for, written_settings
+from theta_ml.local.plan import Asked, Plan, asked, keep_plan, kept_plan, plan_for, written_settings
 from theta_ml.local.ports import check_ports
 from theta_ml.local.programs import Program, airflow_command, keep_program, programs
 from theta_ml.local.secret import Secrets, load_secrets
 from theta_ml.local.supervisor import RUNNING, ProgramState, Supervisor, start_supervisor
+from theta_ml.local.workers import Broker
 
 DEADLINE = 240.0
 """Seconds until `up` gives up on a service; a slow machine's first start takes half of it."""
@@ -57,6 +58,8 @@ def up(report: Report) -> Up:
         if ended := strays.end_marked(plan.layout) + strays.end_postgres(plan.layout):
             report("stack", f"ended {ended} processes that an earlier stack left")
         check_ports(plan.ports)
+        if settings.celery_broker:
+            Broker(settings.celery_broker.get_secret_value()).check()
         return _start(plan, settings, report)
 
 
@@ -92,6 +95,8 @@ def _repair(supervisor: Supervisor, layout: Layout, report: Report) -> Up:
     states = supervisor.states()
     missing = tuple(name for name in plan.services if states[name].state not in RUNNING)
     written = read_json(layout.settings)
+    if plan.celery:
+        Broker(written["celery_broker"]).check()
     start = _Start(plan, load_secrets(layout), written, supervisor, report)
     if missing:
         start.bring_up()
@@ -137,7 +142,7 @@ class _Start:
 
     def _start_airflow(self) -> None:
         migrate_airflow(self.plan, self.secrets, self.report)
-        for name in AIRFLOW_SERVICES:
+        for name in self.plan.airflow_services:
             self.start(name)
 
     def _migrate_theta(self) -> None:

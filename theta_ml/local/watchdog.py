@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,11 +21,12 @@ import psycopg
 from theta_ml.local.health import Probes
 from theta_ml.local.layout import Layout, StackError
 from theta_ml.local.outage import Watch
-from theta_ml.local.plan import AIRFLOW_SERVICES, Plan, kept_plan
+from theta_ml.local.plan import Plan, kept_plan
 from theta_ml.local.rotation import rotate
 from theta_ml.local.secret import load_secrets
 from theta_ml.local.strays import marked
 from theta_ml.local.supervisor import RUNNING, ProgramState, Supervisor
+from theta_ml.local.workers import QUEUES, node_of
 
 log = logging.getLogger("watchdog")
 
@@ -37,6 +38,10 @@ START_UP = 90.0
 
 UNWELL = 20.0
 """Seconds that it may then be unwell before it is restarted; a late heartbeat has been late for 30 already."""
+
+UNWELL_WORKER = 90.0
+"""The same of a Celery worker: after a long absence of the broker it takes half a minute to come back to it by itself,
+and what it runs meanwhile ends with it."""
 
 QUEUED = 30.0
 """Seconds that a task may wait in the executor while a slot is free."""
@@ -63,7 +68,8 @@ class Patience:
         if fault is None or starting:
             self.since.pop(state.name, None)
             return False
-        return now - self.since.setdefault(state.name, now) >= UNWELL
+        patience = UNWELL_WORKER if state.name in QUEUES else UNWELL
+        return now - self.since.setdefault(state.name, now) >= patience
 
 
 @dataclass
@@ -80,12 +86,12 @@ class Watchdog:
         states = self.supervisor.states()
         faults = {name: self._look_at(states[name]) for name in self.plan.services}
         if states["scheduler"].pid:
-            self._look_at_queue(states["scheduler"])
+            self._look_at_queue(states)
             reap_idle_workers(self.plan.layout, states["scheduler"].pid)
         for name in self.plan.services:
             rotate(self.plan.layout.log(name))
         # Last, for it may take its time.
-        self.outages.note({name: fault for name in AIRFLOW_SERVICES if (fault := faults[name])}, time.time())
+        self.outages.note({name: fault for name in self.plan.airflow_services if (fault := faults[name])}, time.time())
 
     def _look_at(self, state: ProgramState) -> str | None:
         """What is wrong with the service, restarted where it has been for too long."""
@@ -93,22 +99,38 @@ class Watchdog:
             return f"its process is {state.state}"  # stopped by hand: it is not started again
         fault = self.probes.check(state.name, state.started)
         # Nobody's heart beats without the database; the database itself is looked at.
-        blameless = fault and self._blameless(state.name)
-        if not blameless and self.patience.exhausted(state, fault, time.time()):
+        if fault and (self._blameless(state.name) or self._without_broker(state.name)):
+            self.patience.since.pop(state.name, None)  # it has its whole time once that is back
+        elif self.patience.exhausted(state, fault, time.time()):
             self._restart(state, fault or "")
         return fault
 
     def _blameless(self, name: str) -> bool:
         return name not in ("postgres", "mailbox") and "postgres" in self.patience.since
 
-    def _look_at_queue(self, scheduler: ProgramState) -> None:
+    def _without_broker(self, name: str) -> bool:
+        """Whether it waits for a broker that is away: the scheduler may hang while it sends."""
+        return self.plan.celery and name in ("scheduler", *QUEUES) and self.probes.broker.fault() is not None
+
+    def _look_at_queue(self, states: Mapping[str, ProgramState]) -> None:
+        scheduler = states["scheduler"]
         try:
             waited, running = self.probes.oldest_queued()
         except psycopg.OperationalError:
             return  # the database's own probe says so
         # A scheduler that has just started first waits for its predecessor's tasks to be given up.
-        if running < SLOTS and waited > QUEUED and time.time() - scheduler.started > START_UP:
+        if running >= SLOTS or waited <= QUEUED or time.time() - scheduler.started <= START_UP:
+            return
+        if self.plan.celery:
+            self._look_at_workers(states)  # what is queued is in the broker's hands, not in the scheduler's
+        else:
             self._restart(scheduler, f"a task has been queued for {waited:.0f} s with {SLOTS - running} slots free")
+
+    def _look_at_workers(self, states: Mapping[str, ProgramState]) -> None:
+        for name, queue in QUEUES.items():
+            grown = self.patience.grown.get(name) == states[name].pid
+            if grown and self.probes.broker.leaves_waiting(node_of(self.plan.layout, name), queue):
+                self._restart(states[name], f"it has nothing to do, and leaves the queue {queue} waiting")
 
     def _restart(self, state: ProgramState, fault: str) -> None:
         # Not asked to end: it hangs, and a scheduler would wait for its tasks, which are better left alone.

@@ -14,7 +14,10 @@ import psycopg
 from psycopg import sql
 
 from theta_ml.landing.database import query
+from theta_ml.landing.months import require_months
+from theta_ml.landing.shards import WHOLE
 from theta_ml.landing.suites import SUITES
+from theta_ml.month import Month
 from theta_ml.quality.history import Past
 from theta_ml.stage import StageRetry
 
@@ -25,6 +28,8 @@ _MEMORY = "64MB"
 """For each sort and hash of a query."""
 _PARTS = ("landing", "said", "messages", "past", "conversations")
 """Tables, in the order in which one needs the other."""
+_BEGAN = "SELECT min(occurred_at) FROM conversations WHERE landed_at <= %(watermark)s"
+"""Postgres asks month after month, from the first on, until one answers."""
 _FEATURES = {f"{suite}_features": sql.SQL(query(f"{suite}_features").decode()) for suite in SUITES}
 
 
@@ -35,9 +40,8 @@ class Span:
     start: datetime
     end: datetime
     watermark: datetime
-    past_start: datetime
     past: list[str]
-    """Months before to compare with; they lie in [past_start, start)."""
+    """Months before to compare with."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +61,25 @@ class FeatureTables:
 def feature_tables(connection: psycopg.Connection, key: str, span: Span) -> Iterator[FeatureTables]:
     """The tables, while the block lasts. `connection` is in autocommit mode.
 
-    Raises StageRetry where somebody has been at the same key for too long.
+    Raises StageRetry where somebody has been at the same key for too long, StageFailed where a month of the span is
+    detached: what is not there must not be judged as a feed that broke.
     """
     _lock(connection, key)
     try:
         _drop(connection, key)
         _sweep(connection)
-        yield _make(connection, key, span)
+        _require_attached(connection, span)
+        made = _make(connection, key, span)
+        _require_attached(connection, span)  # one that left meanwhile may be in some of the tables and not in others
+        yield made
     finally:
         if not connection.closed:
             _drop(connection, key)
             connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [_lock_name(key)])
+
+
+def _require_attached(connection: psycopg.Connection, span: Span) -> None:
+    require_months(connection, [str(Month.of(span.start)), *span.past])
 
 
 def _make(connection: psycopg.Connection, key: str, span: Span) -> FeatureTables:
@@ -78,15 +90,33 @@ def _make(connection: psycopg.Connection, key: str, span: Span) -> FeatureTables
     for part in _PARTS:
         rows[part] = _run(connection, f"validate_{part}", tables, span).rowcount
     past = [Past(*row) for row in _run(connection, "validate_history", tables, span).fetchall()]
-    began = connection.execute("SELECT min(occurred_at) FROM conversations WHERE landed_at <= %s", [span.watermark])
-    return FeatureTables(names, rows, past, next(began)[0])
+    began = connection.execute(_BEGAN, {"watermark": span.watermark}).fetchone()
+    return FeatureTables(names, rows, past, began[0] if began else None)
 
 
 def _run(
     connection: psycopg.Connection, name: str, tables: dict[str, sql.Identifier], span: Span
 ) -> psycopg.ClientCursor[Any]:
-    statement = sql.SQL(query(name).decode()).format(**tables, **_FEATURES)
-    return psycopg.ClientCursor(connection).execute(statement, vars(span))
+    past = {f"past_{table}": within(table, span.past) for table in ("conversations", "messages")}
+    statement = sql.SQL(query(name).decode()).format(**tables, **_FEATURES, **past)
+    return psycopg.ClientCursor(connection).execute(statement, vars(span) | WHOLE.arguments)
+
+
+def within(table: str, months: list[str]) -> sql.Composable:
+    """That a row of `table` occurred in one of `months`, as bounds: Postgres opens none of the months between them."""
+    bounds = sql.SQL("{column} >= {start} AND {column} < {end}")
+    column = sql.Identifier(table, "occurred_at")
+    ranges = [bounds.format(column=column, start=start, end=end) for start, end in _ranges(months)]
+    return sql.SQL("({})").format(sql.SQL(" OR ").join(ranges)) if ranges else sql.SQL("false")
+
+
+def _ranges(months: list[str]) -> list[tuple[datetime, datetime]]:
+    """Months that follow one another are one range."""
+    found: list[tuple[datetime, datetime]] = []
+    for month in map(Month.parse, sorted(months)):
+        start = found.pop()[0] if found and found[-1][1] == month.start else month.start
+        found.append((start, month.end))
+    return found
 
 
 def _lock(connection: psycopg.Connection, key: str) -> None:

@@ -55,7 +55,7 @@ def resolve(spec: ValidateSpec, inputs: Inputs, settings: Settings, run_id: str)
 
 
 def validate(spec: ValidateSpec, inputs: Inputs, work: Work) -> ValidationReport:
-    """Raises StageFailed where a suite is at fault or the snapshot is of another month."""
+    """Raises StageFailed where a suite is at fault, the snapshot is of another month, or a month is detached since."""
     snapshot = inputs.noun("snapshot", Snapshot)
     if snapshot.month != spec.month:
         raise StageFailed(f"the snapshot is of {snapshot.month}, not of {spec.month}")
@@ -78,8 +78,7 @@ def validate(spec: ValidateSpec, inputs: Inputs, work: Work) -> ValidationReport
 def span(spec: ValidateSpec, snapshot: Snapshot) -> Span:
     """The month, and those before it that the snapshot holds."""
     month, past = Month.parse(spec.month), snapshot.window[:-1][-spec.history_months :]
-    past_start = Month.parse(past[0]).start if past else month.start
-    return Span(month.start, month.end, datetime.fromisoformat(snapshot.watermark), past_start, past)
+    return Span(month.start, month.end, datetime.fromisoformat(snapshot.watermark), past)
 
 
 def run_checks(spec: ValidateSpec, snapshot: Snapshot, tables: FeatureTables, judge: Judge) -> list[Check]:
@@ -134,4 +133,4 @@ def _sentence(month: str, conversations: int, checks: list[Check]) -> str:
     return f"{month} is blocked: {named}{rest}"
 
 
-STAGE = Stage("validate", 3, ValidateSpec, validate, resolve)
+STAGE = Stage("validate", 4, ValidateSpec, validate, resolve)

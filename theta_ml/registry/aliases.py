@@ -31,7 +31,7 @@ class Alias:
 def crown(settings: Settings, version: int) -> None:
     """Raises StageFailed where MLflow has no such version of ours."""
     as_champion(model_version(settings, version))
-    with mlflow_answers():
+    with mlflow_answers(settings):
         client(settings).set_registered_model_alias(settings.registered_model, CHAMPION, str(version))
         model = registered_model(settings)
         if model and model.aliases.get(CHALLENGER) == str(version):
@@ -41,13 +41,13 @@ def crown(settings: Settings, version: int) -> None:
 def challenge(settings: Settings, version: int) -> None:
     """The alias `challenger`, unless a newer version is there."""
     if version == newest_version(settings):
-        with mlflow_answers():
+        with mlflow_answers(settings):
             client(settings).set_registered_model_alias(settings.registered_model, CHALLENGER, str(version))
 
 
 def faults(settings: Settings, ledger: psycopg.Connection) -> list[Alias]:
     """Raises StageRetry where MLflow is away."""
-    with mlflow_answers():
+    with mlflow_answers(settings):
         model = registered_model(settings)
     standing = {name: int(version) for name, version in (model.aliases if model else {}).items()}
     wanted = {CHAMPION: champion_of(ledger), CHALLENGER: _challenger(settings, ledger)}
@@ -60,7 +60,7 @@ def repair(settings: Settings, alias: Alias) -> None:
     if alias.wanted is not None:
         as_champion(model_version(settings, alias.wanted))
     mlflow, name = client(settings), settings.registered_model
-    with mlflow_answers():
+    with mlflow_answers(settings):
         if alias.wanted is None:
             mlflow.delete_registered_model_alias(name, alias.name)
         else:

@@ -7,7 +7,7 @@ from theta_ml.champion import Champion
 from theta_ml.registry.ledger import champion_of, decision_of, open_ledger, retired
 from theta_ml.settings import Settings
 from theta_ml.stage import Inputs, StageFailed
-from theta_ml.store import Store
+from theta_ml.store import Store, address
 from theta_ml.tracking import client, if_there, mlflow_answers
 
 if TYPE_CHECKING:
@@ -56,12 +56,12 @@ def _as_it_was(settings: Settings, version: int, key: str) -> Champion:
     document = store.document(uri)
     if document is None:
         raise StageFailed(f"version {version} was retired, and {uri} does not tell any more what it was")
-    return Champion(version, document["value"]["month"], key, uri)
+    return Champion(version, document["value"]["month"], key, address("train", key))
 
 
 def model_version(settings: Settings, version: int) -> "ModelVersion":
     """Raises StageFailed where MLflow does not have it."""
-    found = if_there(lambda: client(settings).get_model_version(settings.registered_model, str(version)))
+    found = if_there(settings, lambda: client(settings).get_model_version(settings.registered_model, str(version)))
     if found is None:
         raise StageFailed(
             f"MLflow has no version {version} of {settings.registered_model}: `theta registry check` says what else "
@@ -72,14 +72,14 @@ def model_version(settings: Settings, version: int) -> "ModelVersion":
 
 def registered_model(settings: Settings) -> "RegisteredModel | None":
     """With its aliases: `search_model_versions` returns none. Raises StageRetry where MLflow is away."""
-    return if_there(lambda: client(settings).get_registered_model(settings.registered_model))
+    return if_there(settings, lambda: client(settings).get_registered_model(settings.registered_model))
 
 
 def versions(settings: Settings) -> "list[ModelVersion]":
     """All that MLflow has of the registered model, oldest first."""
     mlflow, token = client(settings), None
     found: list[ModelVersion] = []
-    with mlflow_answers():
+    with mlflow_answers(settings):
         while True:
             page = mlflow.search_model_versions(f"name = '{settings.registered_model}'", page_token=token)
             found += page
@@ -95,7 +95,8 @@ def as_champion(version: "ModelVersion") -> Champion:
             f"version {version.version} of {version.name} in MLflow lacks the tag {', '.join(missing)}: Theta did not "
             "register it, or its tags were taken away; `theta registry check --repair` sets them again"
         )
-    return Champion(int(version.version), version.tags[MONTH], version.tags[KEY], version.tags[URI])
+    key = version.tags[KEY]
+    return Champion(int(version.version), version.tags[MONTH], key, address("train", key))
 
 
 def resolve_champion(spec: Any, inputs: Inputs, settings: Settings, run_id: str) -> Any:

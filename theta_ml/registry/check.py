@@ -108,7 +108,7 @@ def _tags(
         unknown = [name for name in (MONTH, KEY, URI) if name not in version.tags and name not in wanted]
         if not wrong and not unknown:
             continue
-        with mlflow_answers():
+        with mlflow_answers(settings):
             for name, text in wrong.items() if repair else ():
                 client(settings).set_model_version_tag(settings.registered_model, str(number), name, text)
             there[number] = client(settings).get_model_version(settings.registered_model, str(number))
@@ -130,7 +130,7 @@ def _training(settings: Settings, version: "ModelVersion") -> dict[str, str]:
     """Where the version lacks them, from the parameters of the run that registered it."""
     if all(name in version.tags for name in (MONTH, KEY, URI)):
         return {}
-    run = if_there(lambda: client(settings).get_run(str(version.run_id)))
+    run = if_there(settings, lambda: client(settings).get_run(str(version.run_id)))
     if run is None:
         return {}
     month, key = run.data.tags.get(MONTH_TAG), run.data.params.get("train.key")

@@ -27,7 +27,8 @@ def lost(settings: Settings, champion: Champion) -> str:
 def lost_copy(settings: Settings, version: "ModelVersion") -> str:
     """What is missing of its copy in MLflow; empty where nothing is."""
     run, path = place(str(version.source))
-    there = {file.path for file in if_there(lambda: client(settings).list_artifacts(run, path)) or []} if path else ()
+    found = if_there(settings, lambda: client(settings).list_artifacts(run, path)) if path else None
+    there = {file.path for file in found or []}
     return "" if f"{path}/MLmodel" in there else f"MLflow lacks its files at {version.source}"
 
 

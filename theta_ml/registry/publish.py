@@ -62,7 +62,7 @@ def publish_evidence(settings: Settings, mlflow_run: str, inputs: Inputs) -> Non
     with tempfile.TemporaryDirectory() as folder:
         for stage, artifact in inputs.items():
             _collect(stage, artifact, Path(folder))
-        with mlflow_answers():
+        with mlflow_answers(settings):
             client(settings).log_artifacts(mlflow_run, folder)
 
 
@@ -97,7 +97,7 @@ def publish_verdict(
     evaluation = inputs.optional("evaluate", EvaluationReport)
     html = page(verdict, evaluation, benchmarks_of(inputs), outcome)
     mlflow = client(settings)
-    with mlflow_answers():
+    with mlflow_answers(settings):
         mlflow.log_text(mlflow_run, text, "verdict/verdict.json")
         mlflow.log_text(mlflow_run, html, "verdict/verdict.html")
         if verdict.candidate_version is not None:
@@ -110,7 +110,7 @@ def publish_verdict(
 def register_candidate(settings: Settings, mlflow_run: str, train: Artifact, month: str) -> int:
     """The candidate's version, with the alias `challenger`; where an earlier attempt registered it, that one."""
     source = None if _registered(settings, mlflow_run, train.key) else _publish_model(settings, mlflow_run, train)
-    with open_ledger(settings) as ledger, mlflow_answers():
+    with open_ledger(settings) as ledger, mlflow_answers(settings):
         lock_champion(ledger)  # of two that register at once, the newer version has the alias
         found = _registered(settings, mlflow_run, train.key)
         if found is None:
@@ -128,8 +128,8 @@ def register_candidate(settings: Settings, mlflow_run: str, train: Artifact, mon
 
 def comparison_url(settings: Settings, *mlflow_runs: str) -> str | None:
     """MLflow's page that shows these runs side by side, or the only one; None where the server has no pages."""
-    base = settings.require_mlflow().rstrip("/")
-    if not base.startswith("http"):
+    base = settings.mlflow_pages
+    if base is None:
         return None
     experiments = sorted({_experiment(settings, run) for run in mlflow_runs})
     if len(mlflow_runs) == 1:
@@ -139,7 +139,7 @@ def comparison_url(settings: Settings, *mlflow_runs: str) -> str | None:
 
 
 def _experiment(settings: Settings, mlflow_run: str) -> str:
-    with mlflow_answers():
+    with mlflow_answers(settings):
         return str(client(settings).get_run(mlflow_run).info.experiment_id)
 
 

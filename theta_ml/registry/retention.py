@@ -115,7 +115,7 @@ def _is_decided(settings: Settings, ledger: psycopg.Connection, version: "ModelV
     row = ledger.execute("SELECT 1 FROM ledger WHERE candidate_version = %s LIMIT 1", [int(version.version)]).fetchone()
     if row:
         return True
-    run = if_there(lambda: client(settings).get_run(str(version.run_id)))
+    run = if_there(settings, lambda: client(settings).get_run(str(version.run_id)))
     if run is None:
         return True  # nothing can be decided for a run of which MLflow has no trace
     name = run.data.tags.get(RUN_TAG)
@@ -194,10 +194,10 @@ def _forget(settings: Settings, leaving: Leaving) -> None:
 
     mlflow = client(settings)
     run, path = place(leaving.source)
-    if_there(lambda: mlflow.delete_model_version(settings.registered_model, str(leaving.version)))
-    files = if_there(lambda: mlflow.list_artifacts(run, path)) if path else None
+    if_there(settings, lambda: mlflow.delete_model_version(settings.registered_model, str(leaving.version)))
+    files = if_there(settings, lambda: mlflow.list_artifacts(run, path)) if path else None
     if files:
-        with mlflow_answers():
+        with mlflow_answers(settings):
             root = mlflow.get_run(run).info.artifact_uri
             get_artifact_repository(root, tracking_uri=settings.require_mlflow()).delete_artifacts(path)
 

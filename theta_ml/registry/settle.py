@@ -118,7 +118,7 @@ def _tag(settings: Settings, verdict: Verdict) -> None:
         set_tags(settings, verdict.mlflow_run_id, tags)
     if verdict.candidate_version is None:
         return
-    with mlflow_answers():
+    with mlflow_answers(settings):
         for name, text in tags.items():
             client(settings).set_model_version_tag(
                 settings.registered_model, str(verdict.candidate_version), name, text

@@ -46,7 +46,7 @@ def choose(
     load = replace(load, gradient_checkpointing=hyper.gradient_checkpointing)
     choices, before = shares(hyper.rows_per_step, load.processes, hyper.rows_at_once), kept(folder)
     device = pick_device()
-    room = room_for_one(device, load.processes)
+    room = room_for_one(device, load)
     if before is None or before.rows_at_once not in choices or any_of_all(before.memory_bytes > room):
         found = _agreed(find_batch_size(model, load, hyper.rows_per_step, room, hyper.rows_at_once, frozen))
         if device.type == "cuda" and not load.sharded:

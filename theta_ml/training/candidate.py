@@ -19,6 +19,7 @@ from theta_ml.training.fit import Fit, Fitted, fit
 from theta_ml.training.hardware import name_of, pick_device
 from theta_ml.training.lock import checkpoints_lock
 from theta_ml.training.methods import Method, method_of
+from theta_ml.training.mirror import mirror
 from theta_ml.training.oversight.course import Subject
 from theta_ml.training.oversight.watch import Oversight, callbacks
 from theta_ml.training.preflight import look_again, require_gpu, require_rows
@@ -50,6 +51,7 @@ def make_candidate(spec: TrainSpec, inputs: Inputs, work: Work, stop: threading.
     """Trains in this process, and writes the model where this process is the first. Raises Stopped and StageFailed."""
     os.environ.setdefault(COMPILE_CACHE, str(work.settings.home / "compile-cache"))
     with checkpoints_lock(checkpoints_of(work), stop, work.events.log):
+        mirror(checkpoints_of(work))
         return _make(_prepare(spec, inputs, work), stop)
 
 

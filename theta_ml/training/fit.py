@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, TrainerCallback
 
 from theta_ml.training.checkpoints import MODEL, Checkpoints, step_of
 from theta_ml.training.guard import Diverged, Guard, last_good_step
+from theta_ml.training.mirror import mirror
 from theta_ml.training.presets import Hyper
 from theta_ml.training.processes import any_of_all, is_first, world_size
 from theta_ml.training.safe import SafeCheckpoints, Safety
@@ -102,6 +103,7 @@ def fit(work: Fit) -> Fitted:
     whole = copy.deepcopy(work.model) if work.sharded and world_size() > 1 and is_first() else None
     if not work.repeats():
         disable_dropout(work.model)
+    mirror(work.folder)
     checkpoints, guard = Checkpoints(work.folder), Guard.load(work.folder)
     newest = checkpoints.newest()
     resumed_from = step_of(newest) or None if newest else None
@@ -121,6 +123,7 @@ def fit(work: Fit) -> Fitted:
             if is_first():
                 checkpoints.forget_from(last_good_step(trainer.state.log_history))
             any_of_all(False)  # the others look when that is done
+            mirror(work.folder)
             work.log(f"{reason}: back to the last good checkpoint, with the rate times {guard.scale:g}")
 
 
@@ -137,8 +140,10 @@ def _run(trainer: SafeCheckpoints, checkpoints: Checkpoints) -> None:
         if rank := trainer.args.process_index:
             torch.manual_seed(trainer.args.seed + rank)  # or dropout would drop the same places in all processes' rows
         trainer.save_start()
+        mirror(checkpoints.root)
     try:
         trainer.train(str(checkpoints.newest()))
+        trainer.load_best()
     except Stopped:
         trainer.save_stopped()
         raise

@@ -5,9 +5,10 @@ The stage writes a job into a folder and starts torchrun, whose workers (`theta_
     job.json            what to train
     events              a FIFO: what the first worker says, line by line; torchrun hands no open file on
     alive               a FIFO that nobody writes to: its end tells the workers that the stage is gone
+    begun-0, …          by number on this machine: they are up, for which all nodes must have come
     outcome-0.json, …   how each ended
 
-On several machines that share $THETA_HOME, start `torchrun --nnodes … -m theta_ml.training.worker JOB` on the others.
+On several machines (`THETA_TRAIN_NODES`) the stage runs on each, and starts the workers of its own (see `nodes`).
 """
 
 import json
@@ -30,9 +31,10 @@ from theta_ml.events import EVENTS_FD, Events
 from theta_ml.settings import SettingsError
 from theta_ml.stage import Inputs, StageFailed, StageRetry, Work
 from theta_ml.training.lock import checkpoints_lock
+from theta_ml.training.nodes import did_not_meet, meeting
 from theta_ml.training.stop import Stopped
 
-JOB, EVENTS, ALIVE = "job.json", "events", "alive"
+JOB, EVENTS, ALIVE, BEGUN = "job.json", "events", "alive", "begun"
 GRACE_SECONDS = 10
 """From SIGTERM to SIGKILL, for workers that hang."""
 RAISED: dict[str, type[Exception]] = {"failed": StageFailed, "retry": StageRetry, "setting": SettingsError}
@@ -56,22 +58,27 @@ class Job:
         return cls(**json.loads((folder / JOB).read_text()))
 
 
-def train_together(spec: Any, inputs: Inputs, work: Work, processes: int, stop: threading.Event) -> dict[str, Any]:
-    """The noun that the first worker made, as JSON has it; its files are in `work.path`. Call it in the main thread,
-    inside of `stop_on_sigterm`, whose event is `stop`.
+def train_together(
+    spec: Any, inputs: Inputs, work: Work, processes: int, stop: threading.Event
+) -> dict[str, Any] | None:
+    """The noun that the first worker made, as JSON has it; its files are in `work.path`. None where that worker is
+    another node's. Call it in the main thread, inside of `stop_on_sigterm`, whose event is `stop`.
 
-    Raises Stopped after SIGTERM, when the workers wrote a checkpoint; what the first worker to fail raised; and
-    StageRetry where one broke or was killed.
+    Raises Stopped after SIGTERM, when the workers wrote a checkpoint; what the first worker to fail raised; StageRetry
+    where one broke or was killed, or a node did not come; and SettingsError where it is not said how nodes meet.
     """
+    together = meeting(work.settings)
     dumped = TypeAdapter(type(spec)).dump_python(spec, mode="json")
     job = Job(dumped, [artifact.uri for artifact in inputs.values()], work.run_id, work.key, str(work.path))
     with checkpoints_lock(work.settings.home / "checkpoints" / work.key, stop, work.events.log):
         pass  # a killed attempt's workers are gone, who would tell their outcome in this attempt's folder
-    with job_folder(work.settings.home / "jobs" / work.key, job) as folder:
-        command = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
+    with job_folder(work.settings.home / "jobs" / f"{work.key}-{work.settings.train_node}", job) as folder:
+        command = (sys.executable, "-m", "torch.distributed.run", *together, f"--nproc-per-node={processes}")
         options = ("--max-restarts=0", f"--shutdown-timeout={GRACE_SECONDS}", "-m", "theta_ml.training.worker")
         with _listening(folder / EVENTS, work.events), _alive(folder / ALIVE):
             _run([*command, *options, str(folder)], environment(work.settings.home, processes), stop)
+        if work.settings.train_nodes > 1 and not stop.is_set() and not any(folder.glob(f"{BEGUN}-*")):
+            raise did_not_meet(work.settings)
         return outcome(folder, processes, stop.is_set())
 
 
@@ -94,13 +101,14 @@ def environment(home: Path, processes: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": threads, **own, "THETA_HOME": str(home), "PYTHONUNBUFFERED": "1"}
 
 
-def outcome(folder: Path, processes: int, asked: bool) -> dict[str, Any]:
-    """What the workers came to; `asked`: to end, which those that were not yet up do without a word."""
+def outcome(folder: Path, processes: int, asked: bool) -> dict[str, Any] | None:
+    """What the workers of this machine came to; `asked`: to end, which those that were not yet up do without a word."""
     files = {rank: folder / f"outcome-{rank}.json" for rank in range(processes)}
     ended = {rank: json.loads(file.read_text()) for rank, file in files.items() if file.exists()}
     kinds = {rank: how["kind"] for rank, how in ended.items()}
     if list(kinds.values()) == ["done"] * processes:
-        return dict(ended[0]["value"])
+        noun: dict[str, Any] | None = ended[0]["value"]
+        return noun
     for how in sorted(ended.values(), key=lambda how: float(how["time"])):
         if how["kind"] in RAISED:
             raise RAISED[how["kind"]](how["message"])

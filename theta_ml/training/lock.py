@@ -22,12 +22,14 @@ LOOK_SECONDS = 0.2
 
 
 @contextmanager
-def training_lock(home: Path, run_id: str, key: str, events: Events) -> Iterator[None]:
-    """Waits for the training that holds the lock, if there is one, and says for whom."""
+def training_lock(home: Path, run_id: str, key: str, events: Events, node: int = 0) -> Iterator[None]:
+    """Waits for the training that holds the lock, if there is one, and says for whom. `node`: of several that train
+    together, and may share a home."""
     folder = home / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    holder = folder / "training.json"
-    lock = FileLock(folder / "training.lock")
+    name = f"training-{node}" if node else "training"
+    holder = folder / f"{name}.json"
+    lock = FileLock(folder / f"{name}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -226,7 +226,7 @@ def _require_room(
     frozen: Sequence[PreTrainedModel],
     work: Work,
 ) -> _Room:
-    memory = room_for_one(device, load.processes)
+    memory = room_for_one(device, load)
     disk, free = require_disk(model, work.settings.home)
     load = replace(load, gradient_checkpointing=hyper.gradient_checkpointing)
     found = find_batch_size(model, load, hyper.rows_per_step, memory, hyper.rows_at_once, frozen)

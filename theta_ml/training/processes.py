@@ -8,18 +8,20 @@ for a GPU to say so.
 import os
 from datetime import timedelta
 from functools import cache
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
 
 from theta_ml.settings import Settings
 
+Said = TypeVar("Said")
 PAUSE = timedelta(hours=12)
 """The others wait so long for one that pauses, as a hot GPU makes it. One that dies they notice at once."""
 
 
 def process_count(settings: Settings) -> int:
-    """`THETA_TRAIN_PROCESSES`, else one for each GPU that this process may see, else one."""
+    """Of this machine: `THETA_TRAIN_PROCESSES`, else one for each GPU that this process may see, else one."""
     return settings.train_processes or max(1, torch.cuda.device_count())
 
 
@@ -45,12 +47,22 @@ def least_of_all(number: int) -> int:
 
 def _reduced(number: int, how: distributed.ReduceOp.RedOpType) -> int:
     value = torch.tensor([number])
-    distributed.all_reduce(value, how, group=_side_channel())
+    distributed.all_reduce(value, how, group=side_channel())
     return int(value)
 
 
+def said_by_all(what: Said) -> list[Said]:
+    """What each process says, in their order. All must ask, at the same place."""
+    if world_size() == 1:
+        return [what]
+    said: list[Any] = [None] * world_size()
+    distributed.all_gather_object(said, what, group=side_channel())
+    return said
+
+
 @cache
-def _side_channel() -> distributed.ProcessGroup:
+def side_channel() -> distributed.ProcessGroup:
+    """Over the CPU."""
     if not distributed.is_initialized():
         from accelerate import PartialState  # as the trainer itself would, a little later
 

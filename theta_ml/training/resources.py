@@ -52,6 +52,8 @@ class Load:
     gradient_checkpointing: bool = False
     """Activations inside the blocks are computed again rather than kept."""
     processes: int = 1
+    """On all nodes."""
+    nodes: int = 1
     sharded: bool = False
     """Weights, gradients and moments are spread over the processes (FSDP)."""
     pair: bool = False
@@ -59,11 +61,11 @@ class Load:
 
     @classmethod
     def of(cls, rows: "Rows | PairRows", settings: Settings) -> "Load":
-        """Of these rows, on this machine."""
-        count, pair = process_count(settings), not isinstance(rows, Rows)
+        """Of these rows, on this machine and those that train with it."""
+        count, pair = process_count(settings) * settings.train_nodes, not isinstance(rows, Rows)
         share = _loss_share(rows) if isinstance(rows, Rows) else 1.0
         sharded = settings.train_sharding == "full" and count > 1
-        return cls(rows.max_length, share, processes=count, sharded=sharded, pair=pair)
+        return cls(rows.max_length, share, processes=count, nodes=settings.train_nodes, sharded=sharded, pair=pair)
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,10 @@ def available_memory(device: torch.device) -> int:
     return free if limit == "max" else min(free, int(limit) - int(CGROUP_USED.read_text()))
 
 
-def room_for_one(device: torch.device, processes: int) -> int:
+def room_for_one(device: torch.device, load: Load) -> int:
     """Bytes for each of the processes of this machine: a GPU of its own, or its part of the memory."""
     available = available_memory(device)
-    return available if device.type == "cuda" else available // processes
+    return available if device.type == "cuda" else available // (load.processes // load.nodes)
 
 
 def free_disk(folder: Path) -> int:

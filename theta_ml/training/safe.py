@@ -24,6 +24,7 @@ from transformers.trainer_callback import ExportableState, PrinterCallback
 from theta_ml.training import guard
 from theta_ml.training.checkpoints import MODEL, OPTIMIZER, PROGRESS, STATE, Checkpoints
 from theta_ml.training.guard import Guard
+from theta_ml.training.mirror import mirror
 from theta_ml.training.processes import any_of_all
 from theta_ml.training.progress import Progress
 from theta_ml.training.random_state import RandomState
@@ -327,7 +328,12 @@ class SafeCheckpoints(Trainer):
                     setattr(callback, name, value)
 
     def _load_best_model(self) -> None:
+        """The library does so only where a checkpoint of its own is the best: see `load_best`."""
+
+    def load_best(self) -> None:
+        """Call it after `train`, in all processes."""
         if self.state.best_global_step is not None:
+            mirror(self.safety.checkpoints.root)
             saved = load_file(self.safety.checkpoints.best(self.state.best_global_step) / MODEL)
             restore_weights(self.model, saved)
 

@@ -88,7 +88,7 @@ class TrainedModel:
 
 def train(spec: TrainSpec, inputs: Inputs, work: Work) -> TrainedModel:
     _require_preflight(inputs)
-    with training_lock(work.settings.home, work.run_id, work.key, work.events):
+    with training_lock(work.settings.home, work.run_id, work.key, work.events, work.settings.train_node):
         finished = work.store.find("train", work.key)
         if finished:
             return _taken_over(finished, work)
@@ -103,13 +103,16 @@ def train(spec: TrainSpec, inputs: Inputs, work: Work) -> TrainedModel:
 
 
 def _train(spec: TrainSpec, inputs: Inputs, work: Work, stop: threading.Event) -> TrainedModel:
-    """Here, or in as many processes as there are GPUs."""
+    """Here, or in as many processes as there are GPUs, on as many machines as the settings say."""
     from theta_ml.training.processes import process_count
 
-    if (processes := process_count(work.settings)) > 1:
+    processes = process_count(work.settings)
+    if processes * work.settings.train_nodes > 1:
         from theta_ml.training.launch import train_together
+        from theta_ml.training.nodes import await_artifact
 
-        return TrainedModel(**train_together(spec, inputs, work, processes, stop))
+        noun = train_together(spec, inputs, work, processes, stop)
+        return TrainedModel(**noun) if noun else _taken_over(await_artifact(work, stop), work)
     model = train_here(spec, inputs, work, stop)
     assert model is not None
     return model
@@ -161,4 +164,4 @@ def _clear_checkpoints(work: Work) -> None:
     remove_others(root, work.key, frozenset(name for name in names if work.store.find("train", name)))
 
 
-STAGE = Stage("train", 2, TrainSpec, train, for_training)
+STAGE = Stage("train", 3, TrainSpec, train, for_training)

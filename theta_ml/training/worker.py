@@ -20,7 +20,8 @@ from theta_ml.events import EVENTS_FD, Events
 from theta_ml.settings import load_settings
 from theta_ml.stage import Inputs, Work, parse_spec
 from theta_ml.store import Store
-from theta_ml.training.launch import ALIVE, EVENTS, GRACE_SECONDS, RAISED, Job
+from theta_ml.training.launch import ALIVE, BEGUN, EVENTS, GRACE_SECONDS, RAISED, Job
+from theta_ml.training.nodes import call_roll, node_count
 from theta_ml.training.processes import is_first
 from theta_ml.training.stop import Stopped, stop_on_sigterm
 
@@ -36,7 +37,8 @@ class Silent(Events):
 
 
 def main() -> None:
-    folder, rank = Path(sys.argv[1]), os.environ["RANK"]
+    folder, rank = Path(sys.argv[1]), os.environ["LOCAL_RANK"]
+    (folder / f"{BEGUN}-{rank}").touch()
     end_with_the_stage(folder)
     how = run(folder)
     partial = folder / f".outcome-{rank}"
@@ -73,6 +75,8 @@ def train(job: Job, events: Events, stop: threading.Event) -> dict[str, Any] | N
     """The candidate's noun, of the first process."""
     from theta_ml.training.train import STAGE, train_here
 
+    if node_count() > 1:
+        call_roll(job.key)
     settings = load_settings()
     store = Store(settings.artifacts, settings.home / "cache")
     inputs = Inputs((artifact.stage, artifact) for artifact in map(store.open, job.inputs))

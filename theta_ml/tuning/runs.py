@@ -30,8 +30,8 @@ def mirror(settings: Settings, study: "optuna.Study", params: dict[str, Any], en
     Raises StageRetry where MLflow is away, StageFailed where the experiment was deleted.
     """
     mlflow = tracking.client(settings)
-    with tracking.mlflow_answers():
-        experiment = _experiment(mlflow, f"{settings.experiment}-tuning")
+    with tracking.mlflow_answers(settings):
+        experiment = _experiment(settings, f"{settings.experiment}-tuning")
         runs = _runs(mlflow, experiment, study.study_name)
         parent = runs.get("") or mlflow.create_run(
             experiment, tags={STUDY_TAG: study.study_name}, run_name=study.study_name
@@ -42,7 +42,7 @@ def mirror(settings: Settings, study: "optuna.Study", params: dict[str, Any], en
         if trial.state.is_finished() and (run is None or run.info.status == "RUNNING"):
             _log_trial(settings, mlflow, experiment, parent, study, trial, run)
     tracking.log_metrics(settings, parent.info.run_id, _best_so_far(study))
-    with tracking.mlflow_answers():
+    with tracking.mlflow_answers(settings):
         if ended and parent.info.status != "FINISHED":
             mlflow.set_terminated(parent.info.run_id, "FINISHED")
         elif not ended and parent.info.status == "FINISHED":
@@ -50,13 +50,11 @@ def mirror(settings: Settings, study: "optuna.Study", params: dict[str, Any], en
     return parent.info.run_id
 
 
-def _experiment(mlflow: "MlflowClient", name: str) -> str:
-    found = mlflow.get_experiment_by_name(name)
+def _experiment(settings: Settings, name: str) -> str:
+    found = tracking.client(settings).get_experiment_by_name(name)
     if found and found.lifecycle_stage != "active":
         raise StageFailed(f"the MLflow experiment {name} was deleted; restore it, or set THETA_EXPERIMENT")
-    if found:
-        return str(found.experiment_id)
-    return tracking.create_experiment(mlflow, name)
+    return tracking.found_experiment(settings, found) or tracking.create_experiment(settings, name)
 
 
 def _runs(mlflow: "MlflowClient", experiment: str, study: str) -> dict[str, "Run"]:
@@ -81,7 +79,7 @@ def _log_trial(
     run: "Run | None",
 ) -> None:
     history = json.loads(trial.user_attrs.get(HISTORY, "[]"))
-    with tracking.mlflow_answers():
+    with tracking.mlflow_answers(settings):
         if run is None:
             tags = {tracking.PARENT_TAG: parent.info.run_id, STUDY_TAG: study.study_name, TRIAL_TAG: str(trial.number)}
             run = mlflow.create_run(experiment, _millis(trial.datetime_start), tags, f"trial {trial.number}")
@@ -92,7 +90,7 @@ def _log_trial(
     losses = [line[LOSS] for line in history if LOSS in line]
     summary = [{"step": history[-1]["step"], BEST: min(losses)}] if losses else []
     tracking.log_metrics(settings, number, [*history, *summary])
-    with tracking.mlflow_answers():
+    with tracking.mlflow_answers(settings):
         mlflow.set_terminated(number, _STATUS[trial.state.name], _millis(trial.datetime_complete))
 
 

@@ -144,8 +144,8 @@ def _links(known: Known, settings: Settings) -> list[Link]:
     links = [Link("The runs in Airflow", f"{settings.airflow}/dags/{DAG}/runs")]
     if known.run_id:
         links.insert(0, Link("Its last run in Airflow", airflow_run(settings.airflow, known.run_id)))
-    if settings.mlflow_tracking_uri and settings.mlflow_tracking_uri.startswith("http"):
-        links.append(Link("MLflow", settings.mlflow_tracking_uri))
+    if settings.mlflow_pages:
+        links.append(Link("MLflow", settings.mlflow_pages))
     return links
 
 

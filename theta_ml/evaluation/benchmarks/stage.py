@@ -27,7 +27,7 @@ from theta_ml.evaluation.benchmarks.sandbox import why_no_sandbox
 from theta_ml.evaluation.benchmarks.tasks import BENCHMARKS
 from theta_ml.events import Events
 from theta_ml.settings import Settings
-from theta_ml.stage import Inputs, Stage, StageSkipped, Work
+from theta_ml.stage import Inputs, Local, Stage, StageSkipped, Work
 
 if TYPE_CHECKING:
     from theta_ml.evaluation.benchmarks.asking import Answers
@@ -50,7 +50,7 @@ class BenchmarkSpec:
     """Items of each, drawn with `seed`; 0 takes all. 100 have a standard error of 0.04 to 0.05 at a quarter right."""
     seed: int = 20260101
     """Of the draw."""
-    folder: str = ""
+    folder: Local = ""
     """Of the files; filled in from THETA_BENCHMARKS."""
     content: str = ""
     """What the files hold; filled in."""

@@ -2,18 +2,22 @@ import json
 import os
 import threading
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from theta_ml.store import DOCUMENT, ERASED, MARKER, STALE_SECONDS, ArtifactMissing, ErasedMeanwhile, Store
+from theta_ml.store import spool as spool_module
+from theta_ml.store.disk import held
 
 KEY = "0" * 32
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    root = str(tmp_path / "artifacts") if request.param == "folder" else f"memory://{tmp_path.name}"
+    roots = {"folder": str(tmp_path / "artifacts"), "memory": f"memory://{tmp_path.name}"}
+    root = roots.get(request.param) or f"{request.getfixturevalue('bucket')}/artifacts"
     return Store(root, tmp_path / "cache")
 
 
@@ -80,15 +84,15 @@ def test_two_writers_who_finish_at_once_do_not_remove_each_others_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = (Store(str(tmp_path), tmp_path / name) for name in ("a", "b"))
-    other, read = threading.Thread(target=write, args=(second, "second")), first._read
+    other, read = threading.Thread(target=write, args=(second, "second")), first.root.read
 
-    def meanwhile(place: str) -> bytes:
-        if (tmp_path / "snapshot" / KEY).exists():  # moved there, not marked yet
+    def meanwhile(place: str) -> bytes | None:
+        if (tmp_path / "snapshot" / KEY).exists() and not other.ident:  # moved there, not marked yet
             other.start()
             other.join(0.3)
         return read(place)
 
-    monkeypatch.setattr(first, "_read", meanwhile)
+    monkeypatch.setattr(first.root, "read", meanwhile)
     write(first, "first")
     other.join()
     found = first.find("snapshot", KEY)
@@ -127,6 +131,21 @@ def test_a_rewritten_artifact_is_what_everybody_reads(store: Store, tmp_path: Pa
     assert store.find("snapshot", KEY) is None and store.places("snapshot") == []
 
 
+def test_a_stripped_artifact_still_tells_what_it_was(store: Store) -> None:
+    write(store)
+    uri = store.uri("snapshot", KEY)
+    with store.writing("snapshot", "1" * 32) as path:
+        (path / "model").mkdir()
+        (path / "model" / "weights").write_text("gone")
+        (path / DOCUMENT).write_text("{}")
+    for _ in range(2):  # as after an attempt that was broken off
+        with store.rewriting(uri) as files:
+            files.strip(frozenset([DOCUMENT]))
+    assert store.find("snapshot", KEY) is None and store.names(uri) == {DOCUMENT}
+    assert store.document(uri) == {"value": {"month": "2026-01"}}
+    assert store.size(store.uri("snapshot", "1" * 32), [DOCUMENT, MARKER]) == len("gone")
+
+
 def test_only_what_dead_writers_left_is_abandoned(tmp_path: Path) -> None:
     store = Store(str(tmp_path), tmp_path / "cache")
     dead = tmp_path / ".partial" / f"pack-{KEY}-00000000"
@@ -134,3 +153,16 @@ def test_only_what_dead_writers_left_is_abandoned(tmp_path: Path) -> None:
     with store.writing("prepare", KEY) as path:
         (path / DOCUMENT).write_text("{}")
         assert store.abandoned() == [dead]
+
+
+def test_a_folder_that_has_just_been_made_is_nobodys_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, seen = Store(str(tmp_path), tmp_path / "cache"), list[list[Path]]()
+
+    def watched(path: Path) -> AbstractContextManager[None]:
+        seen.append(store.abandoned())  # another process looks before it is locked
+        return held(path)
+
+    monkeypatch.setattr(spool_module, "held", watched)
+    write(store)
+    assert seen == [[]]
+    assert [path.name for path in (tmp_path / ".partial").iterdir()] == []

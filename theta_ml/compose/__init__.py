@@ -1,0 +1,1 @@
+"""Theta in containers: what docker-compose.yaml leaves to code."""
