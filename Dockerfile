@@ -47,8 +47,8 @@ ENV PATH=/opt/theta/venv/bin:$PATH \
 WORKDIR /opt/theta
 # What changes most often comes last, and is small.
 COPY . .
-# A checkout's own modes may let nobody but its owner read.
-RUN chmod -R a+rX . \
+# A checkout's own modes may let nobody but its owner read. The environment's are right; touched, it would be here twice.
+RUN find . -path ./venv -prune -o -exec chmod a+rX {} + \
     && pip install --no-deps --no-index --no-build-isolation --no-cache-dir --disable-pip-version-check --quiet -e . \
     && python -m compileall -q theta_ml plugins dags
 # A label that says which code this is, where the builder knows (`theta --version`); a wrong one ends the build.

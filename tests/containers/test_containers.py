@@ -48,7 +48,9 @@ def test_the_image(docker: Engine, files: list[str]) -> None:
     assert docker.docker("run", "--rm", "--network=none", THETA, "id", "-u").strip() == "1000"
     described = json.loads(docker.docker("inspect", THETA))[0]
     assert described["Config"]["Healthcheck"]
-    print(f"{THETA}: {described['Size'] / 2**30:.2f} GiB on {BASE}")  # noqa: T201
+    size = described["Size"] / 2**30
+    print(f"{THETA}: {size:.2f} GiB on {BASE}")  # noqa: T201
+    assert size < 4.5, "a layer holds what another one holds already"
     history = docker.docker("history", "--no-trunc", THETA)
     assert "PIP_" not in history  # how the packages came is of no concern to who runs it
 
