@@ -32,12 +32,13 @@ RUN [ -z "$TORCH" ] || python -c "import sys, torch; is_ = 'cuda' if torch.versi
 FROM ${BASE_IMAGE}
 # g++ and Python's headers: torch compiles a model before a long training, which then takes half the time.
 # tini: reaps what a killed task leaves, and passes signals on.
-# /entrypoint: the probes of Airflow's Helm chart call what they ask through it, as of Airflow's own image.
+# /entrypoint and /opt/airflow: Airflow's Helm chart calls its probes through the one and has its home in the other, as in
+# Airflow's own image.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates g++ python3 python3-dev tini \
     && apt-get clean && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 1000 --create-home --shell /usr/sbin/nologin theta \
-    && install -d -o theta -g theta -m 700 /var/lib/theta \
+    && install -d -o theta -g theta -m 700 /var/lib/theta /opt/airflow \
     && printf '#!/bin/sh\nexec "$@"\n' > /entrypoint && chmod 755 /entrypoint
 COPY --from=packages /opt/theta/venv /opt/theta/venv
 ENV PATH=/opt/theta/venv/bin:$PATH \

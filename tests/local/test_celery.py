@@ -15,10 +15,12 @@ import pytest
 from tests.conftest import Stack, run_theta, settings_of
 from tests.local.test_stack import assert_nothing_left, await_health, look, pid_of
 from tests.pipeline.drive import stage_processes, theta, theta_json, until
+from tests.pipeline.test_shards import files
 from theta_ml.bench.scale_overhead import end_redis, redis_url, start_redis
 from theta_ml.bench.stack import free_ports, own_environment
 from theta_ml.cli.airflow import Airflow
 from theta_ml.local.workers import QUEUES
+from theta_ml.store import Store
 
 pytestmark = [
     pytest.mark.stack,
@@ -26,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed"),
 ]
 
-FIRST, SECOND = "2025-01", "2025-02"
+FIRST, SECOND, THIRD = "2025-01", "2025-02", "2025-03"
 
 
 @dataclass
@@ -73,14 +75,14 @@ def celery(tmp_path_factory: pytest.TempPathFactory, redis: Redis) -> Iterator[S
         (home / "recipes").mkdir()
         short = "summary: Short\nstart: champion\nhyper:\n  max_steps: 80\n"
         (home / "recipes" / "continue.yaml").write_text(short)
-        theta(env, "simulate", "--months", "2", "--seed", "11", "--start", FIRST)
+        theta(env, "simulate", "--months", "3", "--seed", "11", "--start", FIRST)
         yield Stack(home, settings_of(env), env)
     finally:
         run_theta(env, "down")
 
 
-def begin(stack: Stack, month: str) -> str:
-    return str(theta_json(stack.env, "retrain", "--month", month, "--bootstrap")["run_id"])
+def begin(stack: Stack, month: str, *arguments: str) -> str:
+    return str(theta_json(stack.env, "retrain", "--month", month, "--bootstrap", *arguments)["run_id"])
 
 
 def row(stack: Stack, run_id: str) -> dict[str, Any]:
@@ -137,6 +139,26 @@ def test_a_killed_worker_changes_nothing_but_the_time(celery: Stack) -> None:
     os.kill(killed["worker-gpu"], signal.SIGKILL)
     assert row(celery, run_id)["decision"] in {"bootstrap", "promoted", "rejected"}
     await_health(celery, 120, but=killed)
+
+
+@pytest.mark.faults
+def test_a_worker_killed_inside_a_shard_leaves_no_half_of_it(celery: Stack) -> None:
+    worker = pid_of(celery, "worker-default")
+    run_id = begin(celery, THIRD, "--shards", "2")
+    shard = until("a shard is under way", lambda: stage_processes(celery.home, "spool"), 300)[0]
+    os.kill(worker, signal.SIGKILL)
+    shard.kill()
+    row(celery, run_id)
+    await_health(celery, 120, but={"worker-default": worker})
+    store = Store(celery.settings.artifacts, celery.home / "cache")
+    with Airflow(celery.settings) as airflow:
+        corpus = airflow.artifacts(run_id)["prepare[continue]"]["uri"]
+    sharded, units = files(store, corpus), store.places("pack")
+    for place in (corpus, *units):
+        shutil.rmtree(store.open(place).path)
+    row(celery, begin(celery, THIRD))
+    assert files(store, corpus) == sharded
+    assert store.places("pack") == units
 
 
 def test_down_leaves_nothing(celery: Stack) -> None:
