@@ -28,7 +28,8 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed"),
 ]
 
-FIRST, SECOND, THIRD = "2025-01", "2025-02", "2025-03"
+FIRST, SECOND, LAST = "2025-01", "2025-02", "2025-04"
+"""What lies between is simulated as a broken month."""
 
 
 @dataclass
@@ -75,7 +76,7 @@ def celery(tmp_path_factory: pytest.TempPathFactory, redis: Redis) -> Iterator[S
         (home / "recipes").mkdir()
         short = "summary: Short\nstart: champion\nhyper:\n  max_steps: 80\n"
         (home / "recipes" / "continue.yaml").write_text(short)
-        theta(env, "simulate", "--months", "3", "--seed", "11", "--start", FIRST)
+        theta(env, "simulate", "--months", "4", "--seed", "11", "--start", FIRST)
         yield Stack(home, settings_of(env), env)
     finally:
         run_theta(env, "down")
@@ -144,21 +145,21 @@ def test_a_killed_worker_changes_nothing_but_the_time(celery: Stack) -> None:
 @pytest.mark.faults
 def test_a_worker_killed_inside_a_shard_leaves_no_half_of_it(celery: Stack) -> None:
     worker = pid_of(celery, "worker-default")
-    run_id = begin(celery, THIRD, "--shards", "2")
+    run_id = begin(celery, LAST, "--shards", "2")
     shard = until("a shard is under way", lambda: stage_processes(celery.home, "spool"), 300)[0]
     os.kill(worker, signal.SIGKILL)
     shard.kill()
     row(celery, run_id)
     await_health(celery, 120, but={"worker-default": worker})
     store = Store(celery.settings.artifacts, celery.home / "cache")
+    assert store.places("extract") == store.places("spool") == []
     with Airflow(celery.settings) as airflow:
-        corpus = airflow.artifacts(run_id)["prepare[continue]"]["uri"]
-    sharded, units = files(store, corpus), store.places("pack")
-    for place in (corpus, *units):
+        places = [airflow.artifacts(run_id)["snapshot"]["uri"], *store.places("pack")]
+    sharded = {place: files(store, place) for place in places}
+    for place in places:
         shutil.rmtree(store.open(place).path)
-    row(celery, begin(celery, THIRD))
-    assert files(store, corpus) == sharded
-    assert store.places("pack") == units
+    row(celery, begin(celery, LAST))
+    assert {place: files(store, place) for place in places} == sharded
 
 
 def test_down_leaves_nothing(celery: Stack) -> None:
