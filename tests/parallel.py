@@ -1,4 +1,4 @@
-"""How tests are shared among workers: a file's tests stay together, and all that need the stack are one worker's."""
+"""How tests are shared among workers: a file's tests stay together, and all that need the session's stack are one's."""
 
 from functools import cache
 from pathlib import Path
@@ -8,11 +8,11 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-STACK = "stack"
+STACK, OWN_STACK = "stack", "own_stack"
 
 
 class ByFile(LoadScopeScheduling):
-    """As `--dist loadfile`, but with one scope for all files that are marked as in need of the stack."""
+    """As `--dist loadfile`, but with one scope for all files that are marked as in need of the session's stack."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -25,7 +25,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first."""
-    items.sort(key=lambda item: item.get_closest_marker(STACK) is None)
+    items.sort(key=lambda item: (item.get_closest_marker(STACK) is None, item.get_closest_marker(OWN_STACK) is None))
 
 
 @cache

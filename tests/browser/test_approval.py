@@ -39,6 +39,7 @@ def test_a_person_sees_the_evidence_and_says_no(page: Any, stack: Any, first: di
     page.get_by_role("button", name="Reject").click()
     row = run.row()
     assert (row["decision"], row["actor"]) == ("rejected", "admin")
+    assert "admin said no" in row["sentence"]
     assert row["champion_after"] == row["champion_before"] == theta_json(stack.env, "champion")["version"]
 
 

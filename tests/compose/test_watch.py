@@ -61,9 +61,9 @@ def test_it_ends_as_its_program_does_and_passes_on_that_it_shall_end(quick: Path
 
 def test_every_stage_is_told_to_write_its_checkpoint_though_a_zombie_stands_before_it() -> None:
     code = (
-        "import subprocess, sys\n"
-        "ended = subprocess.Popen(['true'], stdout=subprocess.PIPE)\n"
-        "ended.stdout.read()\n"
+        "import os, subprocess, sys\n"
+        "ended = subprocess.Popen(['true'])\n"
+        "os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)\n"
         "stage = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', 'theta_ml'])\n"
         "print('ready', flush=True)\n"
         "sys.exit(-stage.wait())\n"

@@ -297,6 +297,15 @@ def test_a_blocked_month_is_left_out_of_later_windows_until_it_passes(landing: L
     assert landing.snapshot("2026-03", "before")[0].window == ["2026-01", "2026-03"]
 
 
+def test_a_month_blocked_before_the_window_changes_no_key(landing: Landing) -> None:
+    for month in ("2025-02", "2026-02"):
+        landing.land(record(int(month[3]), created_at=f"{month}-05T00:00:00Z"))
+    before = landing.run(SnapshotSpec("2026-02"), "r1")
+    decide(landing, "r2", "2025-02", "blocked")
+    assert landing.run(SnapshotSpec("2026-02"), "r3").key == before.key
+    assert landing.run(SnapshotSpec("2026-02", window_months=0), "r4").key != before.key
+
+
 def decide(landing: Landing, run_id: str, month: str, decision: str) -> None:
     with psycopg.connect(landing.url) as connection:
         connection.execute(

@@ -23,7 +23,7 @@ from theta_ml.local.workers import QUEUES
 from theta_ml.store import Store
 
 pytestmark = [
-    pytest.mark.stack,
+    pytest.mark.own_stack,
     pytest.mark.timeout(1200),
     pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed"),
 ]

@@ -18,7 +18,7 @@ from theta_ml.local.layout import Layout
 from theta_ml.local.processes import wait_gone
 from theta_ml.local.status import Status
 
-pytestmark = pytest.mark.stack
+pytestmark = pytest.mark.own_stack
 
 
 @pytest.fixture

@@ -22,15 +22,6 @@ def test_after_the_deadline_the_answer_is_no(stack: Any, unanswered: Approval) -
     }  # fmt: skip
 
 
-def test_a_no_is_recorded_as_that_person_s(stack: Any, first: Any) -> None:
-    run = Approval.begin(stack)
-    run.until_it_waits()
-    run.answer("Reject")
-    row = run.row()
-    assert (row["decision"], row["actor"]) == ("rejected", "admin")
-    assert "admin said no" in row["sentence"]
-
-
 def test_a_run_that_waits_holds_up_no_other_month_and_a_yes_is_that_person_s(stack: Any, unanswered: Approval) -> None:
     run = Approval.begin(stack)
     run.until_it_waits()
