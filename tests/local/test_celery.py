@@ -116,6 +116,7 @@ def test_a_broker_that_is_not_there_ends_up_at_once(tmp_path: Path) -> None:
     assert run_theta(env, "status").returncode == 3
 
 
+@pytest.mark.faults
 def test_a_month_goes_through_workers_while_redis_forgets_and_comes_back(celery: Stack, redis: Redis) -> None:
     assert {each["name"] for each in look(celery)["services"] if each["healthy"]} >= set(QUEUES)
     run_id = begin(celery, FIRST)
@@ -162,6 +163,7 @@ def test_a_worker_killed_inside_a_shard_leaves_no_half_of_it(celery: Stack) -> N
     assert {place: files(store, place) for place in places} == sharded
 
 
+@pytest.mark.faults
 def test_down_leaves_nothing(celery: Stack) -> None:
     assert celery.theta("down").returncode == 0
     assert_nothing_left(celery)

@@ -80,14 +80,3 @@ def test_up_is_repeatable_kills_are_survived_and_down_leaves_nothing(own: Stack)
 
     assert own.theta("down").returncode == 0
     assert_nothing_left(own)
-
-
-def test_a_session_stack_is_usable(stack: Stack) -> None:
-    found = look(stack)
-    assert found["healthy"]
-    assert found["login"]["user"] == stack.settings.airflow_user
-    assert found["pss_bytes"] < 3e9
-    password = stack.settings.airflow_password
-    assert password is not None
-    for log in Layout(stack.home).logs.rglob("*.log"):
-        assert password.get_secret_value() not in log.read_text(errors="replace"), log

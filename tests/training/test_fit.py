@@ -259,6 +259,7 @@ print(json.dumps([numbers(fitted), fitted.resumed_from]))
 """
 
 
+@pytest.mark.faults
 def test_kill_9_at_any_moment_changes_nothing(tmp_path: Path, calm: tuple[Fitted, dict[str, Tensor]]) -> None:
     for step in (3, 14, 22):
         process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE)
