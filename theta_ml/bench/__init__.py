@@ -33,8 +33,6 @@ BENCHMARKS = {
     "import": ("theta_ml.bench.landing:bench_import", "Landing conversations, against psycopg's executemany."),
     "up": ("theta_ml.bench.up:bench_up", "Starting everything, against `airflow standalone`."),
 }
-FULL = ("scale",)
-"""Benchmarks that take longer where `--full` is asked for."""
 COLUMNS = ("name", "value", "unit", "peer", "peer_value", "ratio", "target", "ok")
 
 
@@ -46,17 +44,13 @@ def _names_help() -> str:
 @click.command(epilog=_names_help())
 @click.argument("name", type=click.Choice(list(BENCHMARKS)), metavar="NAME")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows and the machine as JSON.")
-@click.option("--full", is_flag=True, help="The sizes that take longer than a quarter of an hour; of `scale`.")
-def bench(name: str, as_json: bool, full: bool) -> None:
+def bench(name: str, as_json: bool) -> None:
     """Measure Theta against a peer. Exits 0 where every target is met, 1 where one is missed.
 
     Each benchmark starts services of its own, on free ports and in a folder of its own, and ends them.
     """
     module, function = BENCHMARKS[name][0].split(":")
-    if full and name not in FULL:
-        raise click.UsageError(f"--full is for {', '.join(FULL)}: {name} has one size")
-    measure = getattr(import_module(module), function)
-    rows: list[dict[str, Any]] = measure(full=True) if full else measure()
+    rows: list[dict[str, Any]] = getattr(import_module(module), function)()
     if as_json:
         click.echo(json.dumps({"benchmark": name, "machine": machine(), "rows": rows}, indent=2))
     else:

@@ -1,6 +1,6 @@
 """`theta bench scale`: how the stages grow with the data, what shards and Celery bring and cost.
 
-In a quarter of an hour it goes up to a million messages; with `--full`, to five.
+Five million messages, and a quarter of an hour on two calm cores.
 """
 
 from typing import Any
@@ -9,26 +9,25 @@ from theta_ml.bench import row
 from theta_ml.bench.scale_fit import Growth, Interval, beyond_start, fit
 from theta_ml.bench.scale_overhead import overhead_rows, require_redis
 from theta_ml.bench.scale_shards import shard_rows, worker_cores
-from theta_ml.bench.scale_stages import FULL, QUICK, STAGES, Amount, kept, measure_stages
+from theta_ml.bench.scale_stages import AMOUNTS, STAGES, Amount, kept, measure_stages
 
 EXPONENT = 1.05
 """Time beyond a stage's start may grow as this power of the messages: what the start hides at small amounts, it does
 not at large ones. One that lies above by less than its standard error is not told apart from it, and passes."""
 FLAT = 1.3
-"""The memory's peak at the largest amount may be so many times that at a million messages, a fifth of it; in the quick
-run, of that at a third."""
+"""The memory's peak at the largest amount may be so many times that at a million messages, a fifth of it."""
 FARTHEST = (10**5, 10**6, 10**7, 10**8, 10**9)
 """Conversations that the measurements are extrapolated to."""
 
 
-def bench_scale(full: bool = False) -> list[dict[str, Any]]:
+def bench_scale() -> list[dict[str, Any]]:
     """Rows of the stages, of the shards, of the executors.
 
     Raises ClickException, before anything is measured, where shards or executors could not be.
     """
     require_redis()
     worker_cores()
-    return [*stage_rows(measure_stages(FULL if full else QUICK)), *shard_rows(full), *overhead_rows()]
+    return [*stage_rows(measure_stages(AMOUNTS)), *shard_rows(), *overhead_rows()]
 
 
 def stage_rows(amounts: list[Amount]) -> list[dict[str, Any]]:

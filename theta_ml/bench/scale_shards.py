@@ -37,7 +37,7 @@ LEARNED = 5_000
 RUN = "bench"
 SHARDS = 4
 WORKERS = 2
-ROUNDS, FULL_ROUNDS = 1, 3
+ROUNDS = 3
 TARGET = 1.7
 """Times the throughput of one worker, with the same shards."""
 _ONE_THREAD = ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -108,7 +108,7 @@ class Made:
     """Content of the snapshot and of the corpus."""
 
 
-def shard_rows(full: bool = False) -> list[dict[str, Any]]:
+def shard_rows() -> list[dict[str, Any]]:
     """Raises ClickException where there are not two cores."""
     cores = worker_cores()
     with own_folder() as folder, server(folder) as url:
@@ -117,7 +117,7 @@ def shard_rows(full: bool = False) -> list[dict[str, Any]]:
         _work("import", path, database)
         place = Place(folder / "home", database, folder / "pg", _tokenizer(folder / "base"))
         ways = ((_whole, cores[:1]), (_sharded, cores[:1]), (_sharded, cores))
-        rounds = [[_timed(place, on, way) for way, on in ways] for _ in range(FULL_ROUNDS if full else ROUNDS)]
+        rounds = [[_timed(place, on, way) for way, on in ways] for _ in range(ROUNDS)]
     # Content keys and checksums: of the same conversations, the same bytes.
     assert len({each.made for made in rounds for each in made}) == 1, "the shards made something else"
     return _rows(messages, *(statistics.median(each.seconds for each in way) for way in zip(*rounds, strict=True)))

@@ -19,7 +19,7 @@ from theta_ml.store import Store
 
 START = 10_000
 """Messages at which a stage's time is its start and little more; with a tenth of them drift has too few to begin."""
-QUICK, FULL = (30_000, 100_000, 300_000, 1_000_000), (100_000, 300_000, 1_000_000, 2_000_000, 5_000_000)
+AMOUNTS = (100_000, 300_000, 1_000_000, 2_000_000, 5_000_000)
 STAGES = ("snapshot", "validate", "drift", "prepare")
 
 
