@@ -14,8 +14,7 @@ import pytest
 
 from tests.conftest import Stack, run_theta, settings_of
 from tests.local.test_stack import assert_nothing_left, await_health, look, pid_of
-from tests.pipeline.drive import stage_processes, theta, theta_json, until
-from tests.pipeline.test_shards import files
+from tests.pipeline.drive import files, stage_processes, theta, theta_json, until
 from theta_ml.bench.scale_overhead import end_redis, redis_url, start_redis
 from theta_ml.bench.stack import free_ports, own_environment
 from theta_ml.cli.airflow import Airflow

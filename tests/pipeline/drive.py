@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 
 from tests.conftest import run_theta
+from theta_ml.store import MARKER, Store
 
 
 def theta(env: dict[str, str], *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -22,6 +23,12 @@ def theta(env: dict[str, str], *arguments: str, check: bool = True) -> subproces
 
 def theta_json(env: dict[str, str], *arguments: str) -> Any:
     return json.loads(theta(env, *arguments, "--json").stdout)
+
+
+def files(store: Store, uri: str) -> dict[str, bytes]:
+    """Bytes of what lies at `uri`, by name; but for the marker, which holds times."""
+    folder = store.open(uri).path
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name != MARKER}
 
 
 def until(what: str, condition: Callable[[], Any], seconds: float) -> Any:

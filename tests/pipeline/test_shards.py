@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.pipeline.drive import theta_json
+from tests.pipeline.drive import files, theta_json
 from tests.pipeline.runs import FIRST
 from theta_ml.cli.airflow import Airflow
-from theta_ml.store import MARKER, Store
+from theta_ml.store import Store
 
 pytestmark = pytest.mark.stack
 
@@ -46,9 +46,3 @@ def corpora(store: Store, snapshot: str) -> list[str]:
     """URIs of those made of this snapshot."""
     found = {place: store.document(place) for place in store.places("prepare")}
     return [place for place, document in found.items() if document and document["inputs"]["snapshot"] == snapshot]
-
-
-def files(store: Store, uri: str) -> dict[str, bytes]:
-    """By name, but for the marker, which holds times."""
-    folder = store.open(uri).path
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name != MARKER}

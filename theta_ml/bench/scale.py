@@ -9,7 +9,7 @@ from theta_ml.bench import row
 from theta_ml.bench.scale_fit import Growth, Interval, beyond_start, fit
 from theta_ml.bench.scale_overhead import overhead_rows, require_redis
 from theta_ml.bench.scale_shards import shard_rows, worker_cores
-from theta_ml.bench.scale_stages import AMOUNTS, STAGES, Amount, kept, measure_stages
+from theta_ml.bench.scale_stages import STAGES, Amount, kept, measure_stages
 
 EXPONENT = 1.05
 """Time beyond a stage's start may grow as this power of the messages: what the start hides at small amounts, it does
@@ -27,7 +27,7 @@ def bench_scale() -> list[dict[str, Any]]:
     """
     require_redis()
     worker_cores()
-    return [*stage_rows(measure_stages(AMOUNTS)), *shard_rows(), *overhead_rows()]
+    return [*stage_rows(measure_stages()), *shard_rows(), *overhead_rows()]
 
 
 def stage_rows(amounts: list[Amount]) -> list[dict[str, Any]]:

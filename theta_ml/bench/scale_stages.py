@@ -45,12 +45,12 @@ class Amount:
     """On disk: of the database, of the snapshot, of what `prepare` made."""
 
 
-def measure_stages(amounts: tuple[int, ...]) -> list[Amount]:
-    """The first of START messages, then each of `amounts`, in one database that grows."""
+def measure_stages() -> list[Amount]:
+    """The first of START messages, then each of AMOUNTS, in one database that grows."""
     with own_folder() as folder, server(folder) as url:
         database = _database(url, "theta")
         stream, found, landed = conversations(), list[Amount](), [0, 0]
-        for messages in (START, *amounts):
+        for messages in (START, *AMOUNTS):
             _say(f"landing {messages:,} messages")
             path = folder / "more.jsonl"
             more = write(path, stream, messages - landed[1])
